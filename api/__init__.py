@@ -1,1 +1,1 @@
-
+"""The FastAPI backend behind Serve's ingress: tokens, health and the voice page."""

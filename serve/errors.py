@@ -1,0 +1,118 @@
+"""Every way in which a request can fail.
+
+    ParleyError
+    ├── ConfigError             a profile or catalog is wrong: nothing was deployed
+    ├── BadRequest              the caller's input is wrong: names the field
+    ├── DeadlineExceeded        no answer within the request's time
+    ├── ModelError
+    │   ├── EngineMissing       a package, library or file is not installed
+    │   ├── EngineFailed        the engine broke down on this request        (retryable)
+    │   └── StreamLost          the replica does not know this stream: send the utterance whole  (retryable)
+    ├── Unavailable                                                          (retryable)
+    │   ├── Overloaded          full: every slot is taken                    (retryable)
+    │   ├── ReplicaLost         the replica died or went away                (retryable)
+    │   └── NotDeployed         no model of this name is running             (retryable elsewhere only)
+    └── ProviderError           a proxied provider refused
+        ├── AuthFailed          key missing, wrong or without rights
+        ├── QuotaExceeded       the account's budget is used up
+        └── RateLimited         too many requests for now                    (retryable)
+
+`retryable` means: the same request may succeed on another replica or model. Errors are built from positional
+arguments alone, so that they cross a Serve handle with type and fields.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ParleyError(Exception):
+    """Base of all; `str(error)` is a sentence for a person, without content of the conversation."""
+
+    retryable: ClassVar[bool] = False
+
+    @property
+    def code(self) -> str:
+        """A stable name for logs, metrics and API errors: the class's name."""
+        return type(self).__name__
+
+
+class ConfigError(ParleyError):
+    """A profile or catalog is wrong; the message names the key, its place and the choices."""
+
+
+class BadRequest(ParleyError):
+    """The caller's input is wrong.
+
+    Args:
+        field: The field at fault, as the caller wrote it.
+        problem: What is wrong, and what would be right.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field = field
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
+
+
+class DeadlineExceeded(ParleyError):
+    """No answer within the request's time."""
+
+
+class ModelError(ParleyError):
+    """A model did not do its work."""
+
+
+class EngineMissing(ModelError):
+    """A package, library or file is not there; the message says what to install."""
+
+
+class EngineFailed(ModelError):
+    """The engine broke down on this request; another replica may not."""
+
+    retryable = True
+
+
+class StreamLost(ModelError):
+    """The replica does not know this stream (it is new, or gave it up): send the utterance whole."""
+
+    retryable = True
+
+
+class Unavailable(ParleyError):
+    """Nobody can take the request now."""
+
+    retryable = True
+
+
+class Overloaded(Unavailable):
+    """Every slot is taken."""
+
+
+class ReplicaLost(Unavailable):
+    """The replica died or went away in the middle of the request."""
+
+
+class NotDeployed(Unavailable):
+    """No model of this name is running."""
+
+
+class ProviderError(ParleyError):
+    """A proxied provider refused; the message carries the provider's meaning, never its payload."""
+
+
+class AuthFailed(ProviderError):
+    """The provider's key is missing, wrong or without rights."""
+
+
+class QuotaExceeded(ProviderError):
+    """The provider's budget for this account is used up."""
+
+
+class RateLimited(ProviderError):
+    """Too many requests for now."""
+
+    retryable = True
