@@ -21,17 +21,17 @@ class Strict(BaseModel):
 class Resources(Strict):
     """What one replica reserves in Ray's books (not a limit that is enforced)."""
 
-    cpus: float = Field(0.0, ge=0)
-    gpus: float = Field(0.0, ge=0)
-    memory_mb: int = Field(0, ge=0)
+    cpus: float = Field(default=0.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
+    memory_mb: int = Field(default=0, ge=0)
 
 
 class Replicas(Strict):
     """Bounds of autoscaling; equal bounds mean a fixed number."""
 
-    min: int = Field(1, ge=0)
-    max: int = Field(1, ge=1)
-    target_ongoing: float = Field(2.0, gt=0, description="Requests in progress that one replica should carry")
+    min: int = Field(default=1, ge=0)
+    max: int = Field(default=1, ge=1)
+    target_ongoing: float = Field(default=2.0, gt=0, description="Requests in progress that one replica should carry")
 
     @model_validator(mode="after")
     def _ordered(self) -> Replicas:
@@ -46,9 +46,9 @@ class ModelConfig(Strict):
     name: Name
     engine: str = Field(description="A name of the registry; `parley models` lists them")
     options: dict[str, Any] = Field(default_factory=dict, description="The engine's own options")
-    resources: Resources = Resources()
-    replicas: Replicas = Replicas()
-    max_ongoing: int = Field(8, ge=1, description="Requests that one replica works on at once")
+    resources: Resources = Field(default_factory=Resources)
+    replicas: Replicas = Field(default_factory=Replicas)
+    max_ongoing: int = Field(default=8, ge=1, description="Requests that one replica works on at once")
 
 
 class Routes(Strict):

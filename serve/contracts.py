@@ -146,7 +146,7 @@ class ChatRequest:
     """
 
     messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] = field(default_factory=list)
+    tools: tuple[dict[str, Any], ...] = ()
     max_tokens: int | None = None
     temperature: float | None = None
     stop: tuple[str, ...] = ()

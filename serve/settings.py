@@ -1,0 +1,61 @@
+"""What the environment decides: secrets, and the knobs that Ray reads when it is imported."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+RAY_ENVIRONMENT: dict[str, str] = {
+    # Between replicas: gRPC, no thread hops. Halves the time of a hop (docs/performance.md).
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    # Logs are buffered and stay in files.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # The ingress; a reload (any deploy) cuts what is older than this, and a call's page must outlive it.
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "7200",
+    # Ray starts workers at nice 15, which starves the voice path as soon as a core is busy.
+    "RAY_worker_niceness": "0",
+    # Without a value a token file in the home directory decides.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # One thread of WebRTC's runtime serves all calls of an agent replica; more only cost.
+    "TOKIO_WORKER_THREADS": "1",
+}
+"""Set for the head, the workers and every process that holds a handle, before `ray` is imported."""
+
+
+def apply_ray_environment() -> None:
+    """Set Ray's knobs in this process; values that are already there win."""
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+class Settings(BaseSettings):
+    """Secrets and addresses, from the environment only; no profile may hold them.
+
+    Attributes:
+        livekit_url: Where agents and dispatchers reach LiveKit (ws:// or wss://).
+        livekit_public_url: Where browsers reach it; the same unless set.
+        livekit_api_key: Names the secret that signs tokens.
+        livekit_api_secret: Signs tokens.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    livekit_url: str = "ws://127.0.0.1:7880"
+    livekit_public_url: str | None = None
+    livekit_api_key: str = ""
+    livekit_api_secret: SecretStr = Field(default=SecretStr(""))
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return this process's settings, read once at first use and never at import."""
+    return Settings()
