@@ -61,3 +61,7 @@ class Routes(Strict):
     def model(self, role: Role) -> str:
         """Return the name of the model that serves a role."""
         return str(getattr(self, role))
+
+
+DEPLOYMENTS: dict[Role, str] = {"stt": "SpeechRecognition", "llm": "Chat", "tts": "Speech"}
+"""The deployment inside a model's application, by role, as Serve and its dashboard show it."""

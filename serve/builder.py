@@ -1,0 +1,62 @@
+"""From a catalog entry to a Serve application. The only place that touches `serve.deployment`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve import registry
+from serve.config import DEPLOYMENTS, ModelConfig
+
+_STICKY = {"request_router_class": "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"}
+"""Pieces of one utterance, and prompts of one call, go to the replica that has what came before."""
+
+
+def application(model: ModelConfig) -> dict[str, Any]:
+    """Return the model's entry for Serve's declarative configuration.
+
+    Args:
+        model: A catalog entry whose engine and options have been checked.
+    """
+    role = registry.role(model.engine)
+    deployment: dict[str, Any] = {
+        "name": DEPLOYMENTS[role],
+        "max_ongoing_requests": model.max_ongoing,
+        "ray_actor_options": {
+            "num_cpus": model.resources.cpus,
+            "num_gpus": model.resources.gpus,
+            "memory": model.resources.memory_mb * 2**20,
+        },
+        "health_check_period_s": 1,
+        "health_check_timeout_s": 10,
+        "graceful_shutdown_timeout_s": 30,
+    }
+    if model.replicas.min == model.replicas.max:
+        deployment["num_replicas"] = model.replicas.min
+    else:
+        deployment["autoscaling_config"] = {
+            "min_replicas": model.replicas.min,
+            "max_replicas": model.replicas.max,
+            "target_ongoing_requests": model.replicas.target_ongoing,
+        }
+    if role != "tts":
+        deployment["request_router_config"] = _STICKY
+    return {
+        "name": model.name,
+        "route_prefix": None,
+        "import_path": "serve.builder:build",
+        "args": {"model": model.model_dump(mode="json")},
+        "deployments": [deployment],
+    }
+
+
+def build(args: dict[str, Any]) -> Any:
+    """Build the application that `application` describes; Serve calls this on the cluster."""
+    import ray.serve
+
+    from serve.replica import REPLICAS
+
+    model = ModelConfig.model_validate(args["model"])
+    role = registry.role(model.engine)
+    ray_serve: Any = ray.serve
+    deployment = ray_serve.deployment(name=DEPLOYMENTS[role])(REPLICAS[role])
+    return deployment.bind(model.model_dump(mode="json"))
