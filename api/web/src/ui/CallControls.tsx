@@ -1,0 +1,86 @@
+import { type ReactNode, Suspense, lazy, useState } from "react";
+import type { Call } from "../call/call";
+import type { CallState } from "../call/model";
+import { DeviceIcon, HangUpIcon, KeyboardIcon, MicIcon, MicOffIcon } from "./icons";
+
+const DeviceMenu = lazy(() => import("./DeviceMenu"));
+
+interface Props {
+  call: Call;
+  state: CallState;
+  typing: boolean;
+  onTyping: (typing: boolean) => void;
+}
+
+/** Within a thumb's reach: mute, keyboard, device, end. */
+export function CallControls({ call, state, typing, onTyping }: Props) {
+  const [choosing, setChoosing] = useState(false);
+  return (
+    <div className="controls" role="group" aria-label="Call controls">
+      {choosing && state.line !== null && (
+        <Suspense fallback={null}>
+          <DeviceMenu call={call} room={state.line.room} mic={state.mic} onClose={() => setChoosing(false)} />
+        </Suspense>
+      )}
+      <MuteControl call={call} mic={state.mic} />
+      <Control label="Keyboard" keys="" pressed={typing} onClick={() => onTyping(!typing)} icon={<KeyboardIcon />} />
+      <Control
+        label="Devices"
+        keys=""
+        expanded={choosing}
+        disabled={state.line === null}
+        onClick={() => setChoosing(!choosing)}
+        icon={<DeviceIcon />}
+      />
+      <Control label="End" keys="Escape" strong onClick={() => call.end()} icon={<HangUpIcon />} />
+    </div>
+  );
+}
+
+function MuteControl({ call, mic }: { call: Call; mic: CallState["mic"] }) {
+  if (mic === "off") {
+    return <Control label="Use mic" keys="" onClick={() => void call.retryMicrophone()} icon={<MicOffIcon />} />;
+  }
+  const muted = mic === "muted";
+  return (
+    <Control
+      label={muted ? "Unmute" : "Mute"}
+      keys="Space"
+      marked={muted}
+      onClick={() => void call.toggleMute()}
+      icon={muted ? <MicOffIcon /> : <MicIcon />}
+    />
+  );
+}
+
+interface ControlProps {
+  label: string;
+  keys: string;
+  icon: ReactNode;
+  onClick: () => void;
+  pressed?: boolean;
+  expanded?: boolean;
+  marked?: boolean;
+  strong?: boolean;
+  disabled?: boolean;
+}
+
+function Control({ label, keys, icon, onClick, pressed, expanded, marked, strong, disabled }: ControlProps) {
+  return (
+    <button
+      type="button"
+      className="control"
+      data-strong={strong}
+      data-marked={marked}
+      disabled={disabled}
+      aria-pressed={pressed}
+      aria-expanded={expanded}
+      aria-keyshortcuts={keys === "" ? undefined : keys}
+      title={keys === "" ? undefined : `${label} (${keys})`}
+      onClick={onClick}
+    >
+      <span className="control-face">{icon}</span>
+      <span className="control-label">{label}</span>
+    </button>
+  );
+}

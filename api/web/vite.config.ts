@@ -1,0 +1,16 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+// `npm run dev` serves the page by itself; a running Parley answers for /api. No environment is read here but this one.
+declare const process: { env: Record<string, string | undefined> };
+const backend = process.env["PARLEY_API"] ?? "http://127.0.0.1:8000";
+
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    target: "es2022",
+    // livekit-client is one chunk of its own, fetched after the first paint: it may be larger than the page.
+    chunkSizeWarningLimit: 900,
+  },
+  server: { host: "127.0.0.1", proxy: { "/api": backend } },
+});
