@@ -1,0 +1,238 @@
+"""Parley's models as the components that livekit-agents' session expects, over `serve.client`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
+from typing import Any, cast
+
+from livekit import rtc
+from livekit.agents import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectionError,
+    APIConnectOptions,
+    APIError,
+    LanguageCode,
+    NotGivenOr,
+    llm,
+    stt,
+    tts,
+    utils,
+    vad,
+)
+from livekit.agents.types import USERDATA_TTS_STARTED_TIME
+
+from agent.config import Assistant
+from agent.ears import WINDOW_MS, Ears
+from agent.pieces import Pieces
+from serve.client import Models
+from serve.contracts import ChatRequest, RequestContext, SpeechRequest, TranscribeRequest
+from serve.errors import ParleyError
+
+_HISTORY_MOST, _HISTORY_KEPT = 24, 12
+"""Messages of history: cut from the first number to the second at once, so that in between the prompt only grows and
+the model's prompt cache holds."""
+
+ANSWER_SECONDS = 20.0
+"""How long one answer, or one piece of speech, may take."""
+
+
+class Recogniser(stt.STT[Any]):
+    """Speech to text of a call. Live audio goes through `Ears`; this recognises whole buffers."""
+
+    def __init__(self, models: Models, context: RequestContext) -> None:
+        super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True, offline_recognize=True))
+        self._models, self._context = models, context
+
+    @property
+    def model(self) -> str:
+        """The model that serves now."""
+        return self._models.model("stt")
+
+    async def _recognize_impl(
+        self, buffer: utils.AudioBuffer, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions
+    ) -> stt.SpeechEvent:
+        frame = rtc.combine_audio_frames(buffer)
+        request = TranscribeRequest(bytes(frame.data), frame.sample_rate, language or None)
+        try:
+            transcript = await self._models.transcribe(request, self._context)
+        except ParleyError as error:
+            raise _as_livekit(error) from error
+        data = stt.SpeechData(language=LanguageCode(language or ""), text=transcript.text)
+        return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, alternatives=[data])
+
+
+class SharedVad(vad.VAD):
+    """The session's side of voice activity, which `Ears` detects on the way to transcription."""
+
+    def __init__(self, ears: Ears) -> None:
+        super().__init__(capabilities=vad.VADCapabilities(update_interval=WINDOW_MS / 1000))
+        self._ears = ears
+
+    def stream(self) -> vad.VADStream:
+        """Return the events that the call's ears send; the audio pushed to it is theirs already."""
+        return _SharedVadStream(self._ears)
+
+
+class _SharedVadStream(vad.VADStream):
+    """Events alone: no queue, no task and no second pass over the audio."""
+
+    def __init__(self, ears: Ears) -> None:  # pyright: ignore[reportMissingSuperCall]  # its tasks are what it avoids
+        self._ears = ears
+
+    async def _main_task(self) -> None:
+        """Nothing to do: the ears hear."""
+
+    def push_frame(self, frame: rtc.AudioFrame) -> None:
+        """Drop the frame: the ears have it from the session's STT node."""
+
+    def flush(self) -> None:
+        """Keep state: the ears see every boundary."""
+
+    def end_input(self) -> None:
+        """Nothing is kept."""
+
+    async def aclose(self) -> None:
+        """The ears close their own events."""
+
+    async def __anext__(self) -> vad.VADEvent:
+        return await self._ears.vad_events.__anext__()
+
+
+class LanguageModel(llm.LLM[Any]):
+    """The language model of a call."""
+
+    def __init__(self, models: Models, context: RequestContext, assistant: Assistant) -> None:
+        super().__init__()
+        self._models, self._context, self._assistant = models, context, assistant
+
+    @property
+    def model(self) -> str:
+        """The model that serves now."""
+        return self._models.model("llm")
+
+    def chat(
+        self,
+        *,
+        chat_ctx: llm.ChatContext,
+        tools: list[llm.Tool] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[llm.ToolChoice] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> llm.LLMStream:
+        """Ask for the next message."""
+        # The client has tried other replicas already; trying again here would only make the caller wait.
+        once = APIConnectOptions(max_retry=0, timeout=ANSWER_SECONDS)
+        return _Answer(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=once)
+
+    async def prefill(self, chat_ctx: llm.ChatContext, partial: str) -> None:
+        """Let the model read the conversation and what the caller has said so far."""
+        ahead = chat_ctx.copy()
+        ahead.add_message(role="user", content=partial)
+        await self._models.prefill(self.request(ahead), RequestContext(self._context.call, timeout=2.0))
+
+    def request(self, chat_ctx: llm.ChatContext) -> ChatRequest:
+        """Return the prompt: instructions, examples, and the recent part of the conversation."""
+        messages: list[dict[str, Any]] = cast(Any, chat_ctx).to_provider_format("openai")[0]
+        system = [m for m in messages if m["role"] == "system"][:1]
+        examples = [
+            {"role": role, "content": text}
+            for example in self._assistant.examples
+            for role, text in (("user", example.user), ("assistant", example.assistant))
+        ]
+        spoken = [m for m in messages if m["role"] != "system"]
+        if (over := len(spoken) - _HISTORY_KEPT) > 0:
+            block = _HISTORY_MOST - _HISTORY_KEPT
+            spoken = spoken[over // block * block :]
+        return ChatRequest([*system, *examples, *spoken], max_tokens=self._assistant.max_tokens)
+
+    @property
+    def models(self) -> Models:
+        """Where requests go."""
+        return self._models
+
+    @property
+    def context(self) -> RequestContext:
+        """Of the call."""
+        return self._context
+
+
+class _Answer(llm.LLMStream):
+    """One answer, streamed."""
+
+    async def _run(self) -> None:
+        source = cast(LanguageModel, self._llm)
+        context = RequestContext(source.context.call, timeout=self._conn_options.timeout)
+        chunks = source.models.chat(source.request(self._chat_ctx), context)
+        try:
+            async for chunk in chunks:
+                if chunk.text:
+                    delta = llm.ChoiceDelta(role="assistant", content=chunk.text)
+                    self._event_ch.send_nowait(llm.ChatChunk(id=source.context.call, delta=delta))
+                if chunk.usage:
+                    usage = llm.CompletionUsage(
+                        completion_tokens=chunk.usage.completion_tokens,
+                        prompt_tokens=chunk.usage.prompt_tokens,
+                        prompt_cached_tokens=chunk.usage.cached_tokens,
+                        total_tokens=chunk.usage.prompt_tokens + chunk.usage.completion_tokens,
+                    )
+                    self._event_ch.send_nowait(llm.ChatChunk(id=source.context.call, usage=usage))
+        except ParleyError as error:
+            raise _as_livekit(error) from error
+        finally:
+            await chunks.aclose()
+
+
+class Voice(tts.TTS[Any]):
+    """The voice of a call. The session speaks through `speak`, piece by piece."""
+
+    def __init__(self, models: Models, context: RequestContext, assistant: Assistant, sample_rate: int) -> None:
+        super().__init__(capabilities=tts.TTSCapabilities(streaming=True), sample_rate=sample_rate, num_channels=1)
+        self._models, self._context, self._assistant = models, context, assistant
+
+    @property
+    def model(self) -> str:
+        """The model that serves now."""
+        return self._models.model("tts")
+
+    def synthesize(
+        self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> tts.ChunkedStream:
+        """Not used: the session's TTS node is `speak`."""
+        raise NotImplementedError("the session speaks through Voice.speak")
+
+    async def speak(self, text: AsyncIterable[str]) -> AsyncGenerator[rtc.AudioFrame, None]:
+        """Speak text as it is written; the session's TTS node."""
+        pieces = Pieces()
+        async for more in text:
+            for piece in pieces.push(more):
+                async with aclosing(self._piece(piece)) as frames:
+                    async for frame in frames:
+                        yield frame
+        if rest := pieces.flush():
+            async with aclosing(self._piece(rest)) as frames:
+                async for frame in frames:
+                    yield frame
+
+    async def _piece(self, text: str) -> AsyncGenerator[rtc.AudioFrame, None]:
+        started = time.perf_counter()
+        request = SpeechRequest(text, voice=self._assistant.voice, language=self._assistant.language)
+        chunks = self._models.speak(request, RequestContext(self._context.call, timeout=ANSWER_SECONDS))
+        try:
+            async for chunk in chunks:
+                if chunk.audio:
+                    frame = rtc.AudioFrame(chunk.audio, chunk.sample_rate, 1, len(chunk.audio) // 2)
+                    frame.userdata[USERDATA_TTS_STARTED_TIME] = started
+                    yield frame
+        except ParleyError as error:
+            raise _as_livekit(error) from error
+        finally:
+            await chunks.aclose()
+
+
+def _as_livekit(error: ParleyError) -> APIError:
+    """Return the error as the session knows it; it never retries, because the client already has."""
+    return APIConnectionError(str(error), retryable=False)

@@ -1,0 +1,176 @@
+"""What the agent hears: voice activity and speech to text of one call, from one pass over its audio.
+
+livekit-agents keeps voice activity and transcription apart, each with queues and tasks of its own. Here one function
+sees each window of 32 ms once and feeds both, which halves the cost of a silent call and lets transcription act on
+silence at once: audio goes out in pieces while the person speaks, and at the first short pause the utterance is
+finished ahead of the decision that the turn is over (`PREFLIGHT_TRANSCRIPT`), so that the answer can begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+
+import numpy as np
+from livekit import rtc
+from livekit.agents import LanguageCode, stt, utils, vad
+from livekit.local_inference import VAD as SileroVAD
+from livekit.local_inference import VAD_WINDOW_SAMPLES
+
+from agent.config import Turns
+from agent.utterance import Utterance
+from serve.client import Models
+from serve.contracts import RequestContext
+
+SAMPLE_RATE = 16000
+"""Hz; what Silero takes, and enough for every recogniser."""
+
+WINDOW_MS = VAD_WINDOW_SAMPLES * 1000 // SAMPLE_RATE
+_WINDOW = VAD_WINDOW_SAMPLES / SAMPLE_RATE
+
+_ACTIVE, _STILL_ACTIVE = 0.5, 0.35
+"""Silero's own thresholds: speech begins above the first and goes on above the second."""
+
+_MIN_SPEECH = 0.064
+"""Seconds of speech that open an utterance: two windows, so that a click does not."""
+
+_PREROLL = 10
+"""Windows kept from before speech is certain: the first consonant is in them."""
+
+
+class Ears:
+    """Hears one call.
+
+    Args:
+        models: Where utterances are transcribed.
+        call: Id of the call.
+        turns: When to draft and when to end an utterance.
+        streaming: The recogniser decodes while the person speaks.
+        language: Of the caller, BCP 47.
+        on_partial: Told what the caller has said so far, while they speak.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        call: str,
+        turns: Turns,
+        *,
+        streaming: bool,
+        language: str,
+        on_partial: Callable[[str], None],
+    ) -> None:
+        self._models = models
+        self._context = RequestContext(call, timeout=10.0)
+        self._turns = turns
+        self._streaming = streaming
+        self._on_partial = on_partial
+        self._language = LanguageCode(language)
+        self._silero = SileroVAD()
+        self.vad_events: utils.aio.Chan[vad.VADEvent] = utils.aio.Chan()
+        self._events: utils.aio.Chan[stt.SpeechEvent] = utils.aio.Chan()
+        self._preroll: deque[bytes] = deque(maxlen=_PREROLL)
+        self._speaking = False
+        self._speech = self._silence = self._spoken = 0.0
+        self._samples = 0
+        self._utterance: Utterance | None = None
+        self._ended: set[Utterance] = set()
+
+    async def transcribe(self, audio: AsyncIterable[rtc.AudioFrame]) -> AsyncGenerator[stt.SpeechEvent, None]:
+        """Hear audio until it ends; yield what was understood. This is the session's STT node."""
+        reader = asyncio.create_task(self._read(audio), name="ears")
+        try:
+            async for event in self._events:
+                yield event
+        finally:
+            await utils.aio.cancel_and_wait(reader)
+            for utterance in [*self._ended, *([self._utterance] if self._utterance else [])]:
+                await utterance.aclose()
+            self.vad_events.close()
+
+    async def _read(self, audio: AsyncIterable[rtc.AudioFrame]) -> None:
+        try:
+            async for frame in audio:
+                for start in range(0, frame.samples_per_channel, VAD_WINDOW_SAMPLES):
+                    window = bytes(frame.data[start : start + VAD_WINDOW_SAMPLES])
+                    if len(window) == 2 * VAD_WINDOW_SAMPLES:
+                        self._hear(window)
+        finally:
+            self._events.close()
+
+    def _hear(self, window: bytes) -> None:
+        """Take one window of 32 ms: who speaks, and what follows from it."""
+        chance = self._silero.predict(np.frombuffer(window, dtype=np.int16))
+        self._samples += VAD_WINDOW_SAMPLES
+        if chance > (_STILL_ACTIVE if self._speaking else _ACTIVE):
+            self._speech += _WINDOW
+            self._silence = 0.0
+        else:
+            self._silence += _WINDOW
+            self._speech = 0.0
+        if not self._speaking:
+            self._preroll.append(window)
+            if self._speech >= _MIN_SPEECH:
+                self._begin()
+        else:
+            self._spoken += _WINDOW
+            self._go_on(window)
+        if self._speaking or self._speech:
+            self._emit(vad.VADEventType.INFERENCE_DONE, chance)
+
+    def _begin(self) -> None:
+        self._speaking, self._spoken = True, self._speech
+        self._emit(vad.VADEventType.START_OF_SPEECH)
+        self._events.send_nowait(stt.SpeechEvent(stt.SpeechEventType.START_OF_SPEECH))
+        self._utterance = Utterance(self._models, self._context, SAMPLE_RATE, self._say, streaming=self._streaming)
+        for window in self._preroll:
+            self._utterance.push(window)
+        self._preroll.clear()
+
+    def _go_on(self, window: bytes) -> None:
+        assert self._utterance is not None
+        self._utterance.push(window)
+        if self._silence == 0.0:
+            self._utterance.resume()
+        elif self._silence >= self._turns.end_silence:
+            self._end()
+        elif self._silence >= self._turns.draft_silence:
+            self._utterance.draft()
+
+    def _end(self) -> None:
+        assert self._utterance is not None
+        self._emit(vad.VADEventType.END_OF_SPEECH)
+        self._events.send_nowait(stt.SpeechEvent(stt.SpeechEventType.END_OF_SPEECH))
+        ended, self._utterance = self._utterance, None
+        self._ended.add(ended)
+        ended.end().add_done_callback(lambda _: self._ended.discard(ended))
+        self._speaking, self._spoken = False, 0.0
+
+    def _say(self, kind: stt.SpeechEventType, text: str) -> None:
+        """Pass on what an utterance was understood as."""
+        if self._events.closed:
+            return
+        if text and kind is stt.SpeechEventType.INTERIM_TRANSCRIPT:
+            self._on_partial(text)
+        if text or kind is stt.SpeechEventType.FINAL_TRANSCRIPT:
+            data = stt.SpeechData(language=self._language, text=text, confidence=1.0)
+            self._events.send_nowait(stt.SpeechEvent(kind, alternatives=[data]))
+
+    def _emit(self, kind: vad.VADEventType, chance: float = 0.0) -> None:
+        if self.vad_events.closed:
+            return
+        self.vad_events.send_nowait(
+            vad.VADEvent(
+                type=kind,
+                samples_index=self._samples,
+                timestamp=time.time(),
+                speech_duration=self._spoken,
+                silence_duration=self._silence,
+                probability=chance,
+                speaking=self._speaking,
+                raw_accumulated_silence=self._silence,
+                raw_accumulated_speech=self._speech,
+            )
+        )

@@ -1,0 +1,253 @@
+"""One call, from the first sound to the last: what happens in which order is all here.
+
+    caller's audio -> Ears (voice activity, speech to text) -> the turn is over? -> LanguageModel -> Pieces -> Voice
+    -> Mouth -> caller's ears
+
+livekit-agents' AgentSession decides turns, barge-in and preemptive generation; the parts are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from typing import Any
+
+from livekit import rtc
+from livekit.agents import Agent, AgentSession, ModelSettings, inference, llm, stt, utils
+from livekit.agents.voice import room_io
+
+from agent.adapters import LanguageModel, Recogniser, SharedVad, Voice
+from agent.config import Assistant, CallRequest, Turns
+from agent.ears import SAMPLE_RATE, WINDOW_MS, Ears
+from agent.mouth import Mouth
+from agent.turns import TurnLog
+from serve.client import Models
+from serve.contracts import RequestContext
+from serve.errors import ParleyError
+
+logger = logging.getLogger("parley.agent")
+
+CONNECT_SECONDS = 10.0
+ALONE_SECONDS = 5.0
+"""A call in whose room there is nobody for this long is over."""
+
+VOICE_RATE = 24000
+"""Hz of the agent's track where the voice does not say its own."""
+
+APOLOGY = "I am sorry, I could not answer that. Please try again."
+
+Event = dict[str, Any]
+
+
+class CallAgent(Agent):
+    """The assistant in one call: its nodes are Parley's ears and voice."""
+
+    def __init__(self, assistant: Assistant, ears: Ears, voice: Voice) -> None:
+        super().__init__(instructions=assistant.instructions)
+        self._ears, self._voice = ears, voice
+
+    async def stt_node(
+        self, audio: AsyncIterable[rtc.AudioFrame], model_settings: ModelSettings
+    ) -> AsyncGenerator[stt.SpeechEvent, None]:
+        """Hear."""
+        async for event in self._ears.transcribe(audio):
+            yield event
+
+    async def tts_node(
+        self, text: AsyncIterable[str], model_settings: ModelSettings
+    ) -> AsyncGenerator[rtc.AudioFrame, None]:
+        """Speak."""
+        frames = self._voice.speak(text)
+        try:
+            async for frame in frames:
+                yield frame
+        finally:
+            await frames.aclose()
+
+
+class Call:
+    """A call in progress on this replica.
+
+    Args:
+        request: Which room, and how to get in.
+        models: The models it talks to.
+        assistant: Who answers.
+        turns: How turns are taken.
+        emit: Told the call's events, each a JSON object with a `type`.
+    """
+
+    def __init__(
+        self,
+        request: CallRequest,
+        models: Models,
+        assistant: Assistant,
+        turns: Turns,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._request = request
+        self._models = models
+        self._assistant = assistant
+        self._turns = turns
+        self._emit = emit
+        self._context = RequestContext(request.call)
+        self._over = asyncio.Event()
+        self._reason = "ended"
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._prefill: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Carry the call until the caller leaves, the room closes, or `end` is called."""
+        room = rtc.Room()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await room.connect(self._request.url, self._request.token, _room_options())
+            room.on("disconnected", lambda *_: self.end("room closed"))
+            self._emit({"type": "connected"})
+            async with utils.http_context.open():
+                await self._converse(room)
+        finally:
+            self._emit({"type": "ended", "reason": self._reason})
+            for task in [*self._tasks, *([self._prefill] if self._prefill else [])]:
+                await utils.aio.cancel_and_wait(task)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await room.disconnect()
+
+    def end(self, reason: str) -> None:
+        """End the call; `run` returns once everything is freed."""
+        if not self._over.is_set():
+            self._reason = reason
+            self._over.set()
+
+    async def _converse(self, room: rtc.Room) -> None:
+        hearing, speaking = await asyncio.gather(
+            self._models.capabilities("stt", self._context), self._models.capabilities("tts", self._context)
+        )
+        ears = Ears(
+            self._models,
+            self._request.call,
+            self._turns,
+            streaming=hearing.streaming,
+            language=self._assistant.language,
+            on_partial=lambda text: self._read_ahead(session, text),
+        )
+        model = LanguageModel(self._models, self._context, self._assistant)
+        rate = speaking.sample_rate or VOICE_RATE
+        voice = Voice(self._models, self._context, self._assistant, rate)
+        mouth = Mouth(room, rate)
+        session: AgentSession[None] = AgentSession(
+            stt=Recogniser(self._models, self._context),
+            vad=SharedVad(ears),
+            llm=model,
+            tts=voice,
+            turn_handling=_turn_handling(self._turns),
+            aec_warmup_duration=None,
+            user_away_timeout=None,
+        )
+        self._model = model
+        turns = TurnLog(session, self._models)
+        turns.on_turn = lambda turn: self._publish(room, turn)
+        session.on("close", lambda event: self.end(f"{event.reason.value}"))
+        session.on("error", lambda event: self._failed(session, turns, event.error))
+        room.on("participant_disconnected", lambda _: self._spawn(self._watch_alone(room)))
+        try:
+            session.output.audio = mouth
+            await asyncio.gather(
+                mouth.publish(),
+                session.start(CallAgent(self._assistant, ears, voice), room=room, room_options=_io_options()),
+            )
+            self._emit({"type": "started"})
+            self._spawn(self._watch_alone(room))
+            if self._assistant.greeting:
+                session.say(self._assistant.greeting)
+            await self._over.wait()
+        finally:
+            await session.aclose()
+            await mouth.aclose()
+
+    def _read_ahead(self, session: AgentSession[None], partial: str) -> None:
+        """Let the language model read what is certain so far; one read at a time, the last word may still change."""
+        words = partial.split()[:-1]
+        if len(words) < 2 or (self._prefill and not self._prefill.done()):
+            return
+
+        async def prefill() -> None:
+            try:
+                await self._model.prefill(session.history, " ".join(words))
+            except ParleyError as error:
+                logger.info("nothing was read ahead: %s", error.code)
+
+        self._prefill = asyncio.create_task(prefill(), name="prefill")
+
+    def _failed(self, session: AgentSession[None], turns: TurnLog, error: Any) -> None:
+        """A model failed for good on this turn: say so, rather than be silent."""
+        cause = getattr(error, "error", error)
+        turns.fail(type(cause.__cause__ or cause).__name__)
+        if isinstance(error, llm.LLMError):
+            session.say(APOLOGY, add_to_chat_ctx=False)
+
+    def _publish(self, room: rtc.Room, turn: Event) -> None:
+        """Tell the dispatcher and the page what a turn was and how long it took."""
+        self._emit({"type": "turn", **{key: value for key, value in turn.items() if key not in ("heard", "answer")}})
+        self._spawn(room.local_participant.send_text(json.dumps(turn), topic="parley.turn"))
+
+    async def _watch_alone(self, room: rtc.Room) -> None:
+        """End a call whose room has been empty for a while: callers can be gone before they are linked."""
+        deadline = time.monotonic() + ALONE_SECONDS
+        joined = asyncio.Event()
+        room.once("participant_connected", lambda _: joined.set())
+        if not room.remote_participants:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await joined.wait()
+            except TimeoutError:
+                if not room.remote_participants:
+                    self.end("caller left")
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.warning("a task of the call failed: %s", type(error).__name__)
+
+
+def _room_options() -> rtc.RoomOptions:
+    """One peer connection instead of two, and no look-ups of STUN servers that a cluster does not need."""
+    options = rtc.RoomOptions(auto_subscribe=True)
+    options.single_peer_connection = True
+    return options
+
+
+def _io_options() -> room_io.RoomOptions:
+    return room_io.RoomOptions(
+        audio_input=room_io.AudioInputOptions(
+            sample_rate=SAMPLE_RATE, frame_size_ms=WINDOW_MS, auto_gain_control=False, pre_connect_audio=False
+        ),
+        audio_output=False,
+        text_output=room_io.TextOutputOptions(sync_transcription=True),
+        close_on_disconnect=True,
+    )
+
+
+def _turn_handling(turns: Turns) -> Any:
+    return {
+        "turn_detection": inference.TurnDetector(version="v1-mini") if turns.detector else "vad",
+        "endpointing": {"min_delay": turns.min_delay, "max_delay": turns.max_delay},
+        "interruption": {
+            "mode": "vad",
+            "min_duration": turns.interrupt_after,
+            "false_interruption_timeout": turns.resume_after,
+        },
+        "preemptive_generation": {
+            "enabled": True,
+            "preemptive_tts": True,
+            "max_speech_duration": 30.0,
+            "max_retries": 8,
+        },
+    }

@@ -1,0 +1,89 @@
+"""What each turn was and where its time went, as the agent sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from livekit.agents import AgentSession, llm
+
+from serve.client import Models
+from serve.contracts import ROLES
+
+Turn = dict[str, Any]
+
+
+class TurnLog:
+    """Collects a session's turns; `on_turn` is told each once its answer has been heard or cut off.
+
+    A turn is a JSON object: `turn` (1, 2, ...), `heard`, `answer` (as far as it was heard), `interrupted`, `typed`,
+    `voice_to_voice_ms` (end of speech, or the typed message, to the first sound), `stages`, `models`, `error`.
+
+    Args:
+        session: Whose turns.
+        models: Say which model serves each role.
+    """
+
+    def __init__(self, session: AgentSession[None], models: Models) -> None:
+        self.on_turn: Callable[[Turn], None] = lambda turn: None
+        self._models = models
+        self._count = 0
+        self._asked: llm.ChatMessage | None = None
+        self._asked_at = 0.0
+        self._spoke_at = 0.0
+        self._transcribed = False
+        session.on("user_input_transcribed", self._on_transcribed)
+        session.on("agent_state_changed", self._on_state)
+        session.on("conversation_item_added", lambda event: self._on_item(event.item))
+
+    def fail(self, error: str) -> None:
+        """The turn in progress gets no answer."""
+        if self._asked is not None:
+            self._finish("", interrupted=False, metrics={}, error=error)
+
+    def _on_transcribed(self, event: Any) -> None:
+        self._transcribed = self._transcribed or bool(event.is_final and event.transcript)
+
+    def _on_state(self, event: Any) -> None:
+        if event.new_state == "speaking":
+            self._spoke_at = time.time()
+
+    def _on_item(self, item: Any) -> None:
+        if not isinstance(item, llm.ChatMessage):
+            return
+        if item.role == "user":
+            self._asked, self._asked_at = item, time.time()
+        elif item.role == "assistant" and self._asked is not None:
+            self._finish(item.text_content or "", interrupted=item.interrupted, metrics=dict(item.metrics), error=None)
+
+    def _finish(self, answer: str, *, interrupted: bool, metrics: dict[str, Any], error: str | None) -> None:
+        assert self._asked is not None
+        asked: dict[str, Any] = dict(self._asked.metrics)
+        typed = not self._transcribed
+        self._count += 1
+        to_sound = metrics.get("e2e_latency")
+        if to_sound is None and typed and self._spoke_at >= self._asked_at:
+            to_sound = self._spoke_at - self._asked_at
+        turn: Turn = {
+            "turn": self._count,
+            "heard": self._asked.text_content or "",
+            "answer": answer,
+            "interrupted": interrupted,
+            "typed": typed,
+            "voice_to_voice_ms": _ms(to_sound),
+            "stages": {
+                "endpointing_ms": _ms(asked.get("end_of_turn_delay")),
+                "stt_ms": _ms(asked.get("transcription_delay")),
+                "llm_first_token_ms": _ms(metrics.get("llm_node_ttft")),
+                "tts_first_byte_ms": _ms(metrics.get("tts_node_ttfb")),
+            },
+            "models": {role: self._models.model(role) for role in ROLES},
+            "error": error,
+        }
+        self._asked, self._transcribed = None, False
+        self.on_turn(turn)
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)

@@ -1,0 +1,81 @@
+"""The FastAPI application: routes, the page, and what guards them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import Message, Receive, Scope, Send
+
+from api.auth import LoopbackOnly
+from api.config import ApiConfig
+from api.problems import BodyLimit, add_problem_handlers
+from api.routes import health, token
+
+PAGE = Path(__file__).parent / "web" / "dist"
+"""The built page; `make setup` builds it."""
+
+NOT_BUILT = "<!doctype html><title>Parley</title><p>The page is not built: run <code>make setup</code>.</p>"
+
+_SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"permissions-policy": b"microphone=(self), camera=()",
+}
+
+
+def create_app(config: ApiConfig, agent_name: str, agents: Callable[[], Any]) -> FastAPI:
+    """Build the application.
+
+    Args:
+        config: Limits and who is let in.
+        agent_name: The name under which LiveKit dispatches calls.
+        agents: Returns the handle of the agent deployment.
+    """
+    app = FastAPI(
+        title="Parley",
+        version="0.1.0",
+        summary="Talk to a model cluster.",
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    app.state.config = config
+    app.state.agent_name = agent_name
+    app.state.agents = agents
+    app.include_router(health.router)
+    app.include_router(token.router)
+    add_problem_handlers(app)
+    if PAGE.is_dir():
+        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    else:
+        app.get("/", include_in_schema=False, response_class=HTMLResponse)(lambda: NOT_BUILT)
+    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(BodyLimit, most=config.max_body_bytes)
+    if config.local:
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+class SecurityHeaders:
+    """Adds the headers that every answer carries."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, adding headers to the answer's start."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *_SECURITY_HEADERS.items()]
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

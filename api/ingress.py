@@ -1,0 +1,59 @@
+"""The API as a Serve application: the one that Serve's ingress routes "/" to."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import ray.serve
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.config import ApiConfig
+
+_serve: Any = ray.serve
+
+AGENT = ("Agent", "agent")
+"""Deployment and application that carry calls."""
+
+
+class Api:
+    """One replica of the API; it keeps nothing, so any replica can answer any request."""
+
+    def __init__(self, config: dict[str, Any], agent_name: str) -> None:
+        self._config = ApiConfig.model_validate(config)
+        self._agent_name = agent_name
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the application; Serve asks for it once, after the constructor."""
+        return create_app(self._config, self._agent_name, _agents)
+
+
+@cache
+def _agents() -> Any:
+    return _serve.get_deployment_handle(AGENT[0], app_name=AGENT[1])
+
+
+def application(config: ApiConfig, agent_name: str) -> dict[str, Any]:
+    """Return the API's entry for Serve's declarative configuration."""
+    return {
+        "name": "api",
+        "route_prefix": "/",
+        "import_path": "api.ingress:build",
+        "args": {"config": config.model_dump(mode="json"), "agent_name": agent_name},
+        "deployments": [
+            {
+                "name": "Api",
+                "num_replicas": 1,
+                "max_ongoing_requests": 200,
+                "ray_actor_options": {"num_cpus": 0},
+                "health_check_period_s": 1,
+                "health_check_timeout_s": 10,
+            }
+        ],
+    }
+
+
+def build(args: dict[str, Any]) -> Any:
+    """Build the application that `application` describes; Serve calls this on the cluster."""
+    return _serve.deployment(name="Api")(_serve.ingress()(Api)).bind(args["config"], args["agent_name"])
