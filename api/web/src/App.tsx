@@ -43,7 +43,7 @@ export function App() {
 
   const bare = state.transcript.length === 0;
   return (
-    <div className="page" data-phase={state.phase} data-layout={calling || !bare ? "call" : "welcome"}>
+    <div className="page" data-layout={calling || !bare ? "call" : "welcome"} data-typing={calling && typing}>
       <Header state={state} />
       <main className="main" ref={main} tabIndex={-1} aria-label="Conversation with Parley">
         <Stage call={call} state={state} />

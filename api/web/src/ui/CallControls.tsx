@@ -32,7 +32,7 @@ export function CallControls({ call, state, typing, onTyping }: Props) {
         onClick={() => setChoosing(!choosing)}
         icon={<DeviceIcon />}
       />
-      <Control label="End" keys="Escape" strong onClick={() => call.end()} icon={<HangUpIcon />} />
+      <Control label="End call" keys="Escape" strong onClick={() => call.end()} icon={<HangUpIcon />} />
     </div>
   );
 }

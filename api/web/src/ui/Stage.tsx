@@ -32,6 +32,9 @@ const STATUS_WORDS: Record<Step["status"], string> = {
   failed: "not available",
 };
 
+/** Anything shorter would read as 0.0 s. */
+const NOTICEABLE_MS = 50;
+
 function Steps({ steps }: { steps: readonly Step[] }) {
   return (
     <ol className="steps" aria-label="Steps of connecting">
@@ -40,7 +43,7 @@ function Steps({ steps }: { steps: readonly Step[] }) {
           <span className="step-mark" aria-hidden="true" />
           {STEP_WORDS[step.name]}
           <span className="visually-hidden">: {STATUS_WORDS[step.status]}</span>
-          {step.ms !== null && <span className="step-time"> {seconds(step.ms)}</span>}
+          {step.ms !== null && step.ms >= NOTICEABLE_MS && <span className="step-time"> {seconds(step.ms)}</span>}
         </li>
       ))}
     </ol>

@@ -35,8 +35,8 @@ interface Pose {
 }
 
 const POSES: Record<Mood, Pose> = {
-  rest: { core: 0.27, reach: 0.8, wander: 0.022, spin: 0.015, breath: 0.02, strength: 0.62 },
-  calling: { core: 0.2, reach: 0.7, wander: 0.03, spin: 0.12, breath: 0.045, strength: 0.7 },
+  rest: { core: 0.27, reach: 0.8, wander: 0.022, spin: 0.015, breath: 0.02, strength: 0.86 },
+  calling: { core: 0.2, reach: 0.7, wander: 0.03, spin: 0.12, breath: 0.045, strength: 0.85 },
   listening: { core: 0.24, reach: 0.76, wander: 0.026, spin: 0.02, breath: 0.035, strength: 0.9 },
   thinking: { core: 0.15, reach: 0.5, wander: 0.075, spin: 0.3, breath: 0.015, strength: 1 },
   speaking: { core: 0.34, reach: 0.8, wander: 0.03, spin: 0.03, breath: 0.012, strength: 1 },
