@@ -23,6 +23,7 @@ from ray.serve.exceptions import (
 
 from serve.config import DEPLOYMENTS, Routes
 from serve.contracts import (
+    Capabilities,
     ChatChunk,
     ChatRequest,
     ListenRequest,
@@ -118,9 +119,13 @@ class Models:
         """Return the model that serves a role now."""
         return self._routes.model(role)
 
+    async def capabilities(self, role: Role, context: RequestContext) -> Capabilities:
+        """Return what the model that serves a role can do."""
+        return await self._unary(role, "capabilities", context=context)
+
     async def transcribe(self, request: TranscribeRequest, context: RequestContext) -> Transcript:
         """Transcribe one whole utterance."""
-        return await self._unary("stt", "transcribe", request, context)
+        return await self._unary("stt", "transcribe", request, context=context)
 
     async def listen(self, request: ListenRequest, context: RequestContext) -> Transcript:
         """Send one piece of an utterance to the replica that has the pieces before it.
@@ -128,11 +133,11 @@ class Models:
         Raises:
             StreamLost: That replica is gone; send the utterance whole by `transcribe`.
         """
-        return await self._unary("stt", "listen", request, context, attempts=1)
+        return await self._unary("stt", "listen", request, context=context, attempts=1)
 
     async def prefill(self, request: ChatRequest, context: RequestContext) -> None:
         """Let the language model read a prompt ahead."""
-        await self._unary("llm", "prefill", request, context, attempts=1)
+        await self._unary("llm", "prefill", request, context=context, attempts=1)
 
     def chat(self, request: ChatRequest, context: RequestContext) -> AsyncGenerator[ChatChunk, None]:
         """Stream the next message; close the generator to stop the model."""
@@ -151,14 +156,14 @@ class Models:
         return handle.options(method_name=method, stream=stream, session_id=context.call) if context.call else handle
 
     async def _unary(
-        self, role: Role, method: str, request: Any, context: RequestContext, *, attempts: int = ATTEMPTS
+        self, role: Role, method: str, *request: Any, context: RequestContext, attempts: int = ATTEMPTS
     ) -> Any:
         deadline = asyncio.get_running_loop().time() + context.timeout
         for attempt in range(1, attempts + 1):
             response: Any = None
             finished = False
             try:
-                response = self._handle(role, method, context, stream=False).remote(request, context)
+                response = self._handle(role, method, context, stream=False).remote(*request, context)
                 answer = await _bounded(response, deadline, self.model(role))
                 finished = True
                 return answer

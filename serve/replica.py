@@ -75,7 +75,7 @@ class Replica:
         """Send one small request through the engine, so that no caller pays for the first."""
         raise NotImplementedError
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self, context: RequestContext) -> Capabilities:
         """Return what the engine can do."""
         return self.engine.capabilities
 

@@ -1,0 +1,142 @@
+"""The API by itself: tokens, health, limits, and who is let in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from api.app import create_app
+from api.config import ApiConfig
+from serve.settings import settings
+
+pytestmark = pytest.mark.unit
+
+SECRET = "a-secret-that-is-long-enough-for-hs256"
+
+
+class FakeAgents:
+    """Stands where the agent deployment's handle does."""
+
+    def __init__(self, calls: list[list[str]] | Exception) -> None:
+        self.answer = calls
+
+    def broadcast(self, method: str) -> FakeAgents:
+        assert method == "calls"
+        return self
+
+    async def results_async(self) -> list[list[str]]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+async def client(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncGenerator[httpx.AsyncClient]:
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
+    monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:7880")
+    settings.cache_clear()
+    agents = FakeAgents(getattr(request, "param", [["a", "b"], ["c"]]))
+    app = create_app(ApiConfig(), "parley", lambda: agents)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as http:
+        yield http
+    settings.cache_clear()
+
+
+def claims(answer: httpx.Response) -> dict[str, Any]:
+    return jwt.decode(answer.json()["participant_token"], SECRET, algorithms=["HS256"])
+
+
+async def test_a_token_names_room_caller_and_agent_and_lives_minutes(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/token", json={"participant_name": "Ada"})
+    assert answer.status_code == 200
+    assert answer.json()["server_url"] == "ws://127.0.0.1:7880"
+    token = claims(answer)
+    assert token["name"] == "Ada"
+    assert token["video"]["room"] == token["roomConfig"]["name"]
+    assert token["roomConfig"]["agents"] == [{"agentName": "parley"}]
+    assert 0 < token["exp"] - time.time() <= 600
+    assert "roomAdmin" not in token["video"]
+
+
+async def test_every_call_has_a_room_of_its_own_whatever_the_caller_asks(client: httpx.AsyncClient) -> None:
+    wish = {"room_name": "call-of-somebody", "participant_identity": "agent-1", "room_config": {"agents": []}}
+    first, second = [claims(await client.post("/api/v1/token", json=wish)) for _ in range(2)]
+    assert first["video"]["room"] != second["video"]["room"]
+    assert "call-of-somebody" not in (first["video"]["room"], second["video"]["room"])
+    assert first["sub"] != "agent-1"
+    assert first["roomConfig"]["agents"] == [{"agentName": "parley"}]
+
+
+async def test_no_body_is_fine(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/api/v1/token")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+    ],
+)
+async def test_only_this_machine_is_let_in(client: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
+    answer = await client.post("/api/v1/token", json={}, headers=headers)
+    assert answer.status_code == status
+    if status == 403:
+        assert "loopback" in answer.json()["detail"]
+
+
+async def test_wrong_input_names_the_field(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/token", json={"participant_name": "x" * 500})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"][0]["field"] == "participant_name"
+
+
+async def test_malformed_json_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/token", content=b"{", headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_large_bodies_are_refused(client: httpx.AsyncClient, chunked: bool) -> None:
+    async def chunks() -> AsyncGenerator[bytes]:
+        for _ in range(100):
+            yield b"x" * 1024
+
+    answer = await client.post("/api/v1/token", content=chunks() if chunked else b"x" * 100_000)
+    assert answer.status_code == 413
+
+
+async def test_health_and_status(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/health/live")).json() == {"status": "ok"}
+    assert (await client.get("/health/ready")).json() == {"status": "ok"}
+    assert (await client.get("/api/v1/status")).json() == {"calls": 3}
+
+
+@pytest.mark.parametrize("client", [RuntimeError("no agents")], indirect=True)
+async def test_not_ready_without_agents(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 503
+    assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_openapi_and_unknown_paths(client: httpx.AsyncClient) -> None:
+    assert "/api/v1/token" in (await client.get("/api/openapi.json")).json()["paths"]
+    answer = await client.get("/api/v1/nothing")
+    assert answer.status_code == 404
+
+
+async def test_answers_carry_security_headers(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health/live")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
