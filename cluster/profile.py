@@ -1,0 +1,202 @@
+"""One profile describes a cluster: models, routes, agent, api, LiveKit and Ray, in one YAML."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from agent.config import AgentConfig
+from api.config import ApiConfig
+from cluster import positions
+from cluster.config import LiveKitConfig, RayConfig
+from cluster.positions import Document, dotted
+from serve import registry
+from serve.config import ModelConfig, Routes, Strict
+from serve.contracts import ROLES
+from serve.errors import ConfigError, EngineMissing
+
+class Profile(Strict):
+    """A whole cluster."""
+
+    models: list[ModelConfig] = Field(min_length=1)
+    routes: Routes
+    agent: AgentConfig = Field(default_factory=AgentConfig)
+    api: ApiConfig = Field(default_factory=ApiConfig)
+    livekit: LiveKitConfig = Field(default_factory=LiveKitConfig)
+    ray: RayConfig = Field(default_factory=RayConfig)
+
+    def model(self, name: str) -> ModelConfig:
+        """Return the catalog entry of a name."""
+        return next(model for model in self.models if model.name == name)
+
+
+def names() -> list[str]:
+    """Return the profiles that come with Parley."""
+    folder = resources.files("cluster") / "profiles"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Profile:
+    """Read and check a profile.
+
+    Args:
+        name: The name of a packaged profile, or a path.
+        overrides: `key=value` each, as `api.port=9000` or `models[0].max_ongoing=2`; the value is YAML.
+
+    Raises:
+        ConfigError: One line for each thing that is wrong, with file, line, key and the choices.
+    """
+    document = _read(name)
+    for override in overrides:
+        _override(document, override)
+    return check(document)
+
+
+def check(document: Document) -> Profile:
+    """Check everything that can be known without starting anything; all errors at once.
+
+    Raises:
+        ConfigError: One line for each thing that is wrong.
+    """
+    try:
+        profile = Profile.model_validate(document.data)
+    except ValidationError as error:
+        lines = [_explain(document, dict(item)) for item in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+    problems = [f"{document.place(path)}: {dotted(path)}: {problem}" for path, problem in _problems(profile)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return profile
+
+
+def _read(name: str) -> Document:
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} or path.exists():
+        try:
+            return positions.read(path.read_text(encoding="utf-8"), name)
+        except OSError as error:
+            raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{name}: not text in UTF-8") from None
+    if name not in names():
+        raise ConfigError(f"no profile is named {name!r}; {_choices(name, names())}, or a path to a .yaml file")
+    text = (resources.files("cluster") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    return positions.read(text, f"{name}.yaml")
+
+
+def _override(document: Document, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: write it as key=value, for example --set api.port=9000")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    path: list[str | int] = []
+    for part in key.strip().replace("[", ".[").split("."):
+        index = part.removeprefix("[").removesuffix("]")
+        path.append(int(index) if part.startswith("[") and index.isdigit() else part)
+    here: Any = document.data
+    for step, following in zip(path[:-1], path[1:], strict=True):
+        if isinstance(here, list):
+            here = _item(cast("list[Any]", here), step, override)
+        else:
+            # A section that the file leaves out, or leaves empty, begins here.
+            if here.get(step) is None:
+                here[step] = [] if isinstance(following, int) else {}
+            here = here[step]
+        if not isinstance(here, dict | list):
+            raise ConfigError(f"--set {override}: {dotted(tuple(path))}: {step} holds a value, no keys")
+    last = path[-1]
+    if isinstance(here, list):
+        _item(cast("list[Any]", here), last, override)
+    here[last] = value
+    document.lines = {known: line for known, line in document.lines.items() if known != tuple(path)}
+
+
+def _item(items: list[Any], step: str | int, override: str) -> Any:
+    if isinstance(step, int) and step < len(items):
+        return items[step]
+    raise ConfigError(f"--set {override}: a list of {len(items)}; write an index from [0] to [{len(items) - 1}]")
+
+
+def _problems(profile: Profile) -> list[tuple[positions.Path, str]]:
+    """What pydantic cannot see: names against each other, engines against the registry."""
+    found: list[tuple[positions.Path, str]] = []
+    roles: dict[str, str] = {}
+    for index, model in enumerate(profile.models):
+        at: positions.Path = ("models", index)
+        if model.name in roles:
+            found.append(((*at, "name"), f"{model.name!r} is there twice; every model needs a name of its own"))
+        roles[model.name] = ""
+        engines = registry.names()
+        if model.engine not in engines:
+            found.append(((*at, "engine"), f"{model.engine!r} is not an engine; {_choices(model.engine, engines)}"))
+            continue
+        roles[model.name] = registry.role(model.engine)
+        try:
+            registry.create(model.engine, model.options)
+        except EngineMissing as error:
+            found.append(((*at, "engine"), str(error)))
+        except ConfigError as error:
+            found.append(((*at, "options"), str(error)))
+    for role in ROLES:
+        name = profile.routes.model(role)
+        if name not in roles:
+            fitting = [known for known, serves in roles.items() if serves == role]
+            found.append((("routes", role), f"no model is named {name!r}; {_choices(name, fitting)}"))
+        elif roles[name] and roles[name] != role:
+            found.append((("routes", role), f"{name!r} is a {roles[name]} model"))
+    return found
+
+
+def _explain(document: Document, error: dict[str, Any]) -> str:
+    path: positions.Path = tuple(error["loc"])
+    given: Any = error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            problem = f"unknown key; {_choices(str(path[-1]), _keys(path[:-1]))}"
+        case "missing":
+            problem = "is missing"
+        case "value_error":
+            problem = str(error["ctx"]["error"])
+        case "literal_error" | "enum":
+            problem = f"{given!r} is not one of {error['ctx']['expected']}"
+        case _:
+            shown = "" if isinstance(given, dict | list) else f" (it is {given!r})"
+            problem = f"{error['msg'][:1].lower()}{error['msg'][1:]}{shown}"
+    return f"{document.place(path)}: {dotted(path)}: {problem}"
+
+
+def _keys(path: positions.Path) -> list[str]:
+    """Return the keys that a profile may have at a path."""
+    kind: Any = Profile
+    for part in path:
+        if isinstance(part, int):
+            continue
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        kind = kind.model_fields[part].annotation if part in kind.model_fields else None
+        kind = _inner(kind)
+    return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def _inner(kind: Any) -> Any:
+    """Look through lists and optionals for the model inside."""
+    if get_origin(kind) is None:
+        return kind
+    return next((_inner(arg) for arg in get_args(kind) if arg is not type(None)), None)
+
+
+def _choices(given: str, choices: Sequence[str]) -> str:
+    if not choices:
+        return "there is nothing to choose from"
+    near = difflib.get_close_matches(given, choices, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"the choices are {', '.join(choices)}{hint}"
