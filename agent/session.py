@@ -156,7 +156,13 @@ class Call:
             session.output.audio = mouth
             await asyncio.gather(
                 mouth.publish(),
-                session.start(CallAgent(self._assistant, ears, voice), room=room, room_options=_io_options()),
+                session.start(
+                    CallAgent(self._assistant, ears, voice),
+                    room=room,
+                    room_options=_io_options(),
+                    record=False,
+                    session_host=False,
+                ),
             )
             self._emit({"type": "started"})
             self._spawn(self._watch_alone(room))

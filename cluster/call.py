@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, cast
 import httpx
 import numpy as np
 
-from cluster.robot import RATE, LineBusy, Robot, Samples, loud_frames
+from cluster.robot import RATE, Access, LineBusy, Robot, Samples, loud_frames
 from serve.errors import BadRequest, ParleyError, Unavailable
 
 ANSWER_SECONDS = 20.0
@@ -38,6 +39,8 @@ class TurnResult:
     voice_to_voice_ms: int | None = None
     stages: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     error: str | None = None
+    cut_in: bool = False
+    """The agent spoke before the question had ended."""
 
     def json(self) -> dict[str, Any]:
         """Return the turn as a JSON object."""
@@ -147,6 +150,7 @@ async def place(
     page: str,
     utterances: Sequence[Utterance],
     *,
+    access: Access | None = None,
     calls: int = 1,
     turns: int | None = None,
     wait: float = 0.0,
@@ -156,6 +160,7 @@ async def place(
 
     Args:
         page: Address of the page.
+        access: Gives each caller its way in; None: the page's API.
         utterances: What to say; taken round and round for `turns` turns.
         calls: How many callers.
         turns: Turns of each; None: each utterance once.
@@ -174,13 +179,13 @@ async def place(
         await asyncio.to_thread(out.mkdir, parents=True, exist_ok=True)
     count = turns if turns is not None else len(utterances)
     plan = [utterances[turn % len(utterances)] for turn in range(count)]
-    return list(await asyncio.gather(*(_call(page, f"{n + 1}", plan, wait, out) for n in range(calls))))
+    return list(await asyncio.gather(*(_call(Robot(page, access), f"{n + 1}", plan, wait, out) for n in range(calls))))
 
 
-async def _call(page: str, name: str, plan: Sequence[Utterance], wait: float, out: Path | None) -> CallResult:
+async def _call(caller: Robot, name: str, plan: Sequence[Utterance], wait: float, out: Path | None) -> CallResult:
     result = CallResult(name)
     try:
-        async with Robot(page) as robot:
+        async with caller as robot:
             result.room = result.call = robot.name
             await robot.answered(wait)
             await _greeting(robot, result)
@@ -211,7 +216,9 @@ async def _turn(robot: Robot, utterance: Utterance) -> TurnResult:
     turn = TurnResult(utterance.text)
     while not robot.turns.empty():
         robot.turns.get_nowait()
+    began = time.perf_counter()
     ended = await robot.say(utterance.samples)
+    turn.cut_in = any(sound.ended > began and sound.began < ended for sound in robot.sounds)
     try:
         turn.voice_to_voice_ms = round((await robot.heard_after(ended, ANSWER_SECONDS) - ended) * 1000)
         async with asyncio.timeout(ANSWER_SECONDS):

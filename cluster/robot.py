@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 import wave
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,18 @@ class Sound:
     ended: float
 
 
+Access = Callable[[], Awaitable[tuple[str, str]]]
+"""Gives LiveKit's url and a token for one call."""
+
+
+async def page_access(page: str) -> tuple[str, str]:
+    """Ask the page's API for a way into a new call."""
+    async with httpx.AsyncClient(timeout=CONNECT_SECONDS) as http:
+        answer = await http.post(f"{page.rstrip('/')}/api/v1/token", json={"participant_name": "Robot"})
+        answer.raise_for_status()
+    return answer.json()["server_url"], answer.json()["participant_token"]
+
+
 def loud_frames(samples: Samples) -> npt.NDArray[np.bool_]:
     """Return for each whole 10 ms of audio whether it can be heard."""
     size = RATE // 100
@@ -58,10 +70,11 @@ class Robot:
 
     Args:
         page: Address of the page, whose API gives the token.
+        access: Gives LiveKit's url and a token instead.
     """
 
-    def __init__(self, page: str) -> None:
-        self._page = page
+    def __init__(self, page: str, access: Access | None = None) -> None:
+        self._access = access or (lambda: page_access(page))
         self.room = rtc.Room()
         self.turns: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.state = ""
@@ -102,14 +115,11 @@ class Robot:
         room.on("disconnected", lambda *_: self._on_lost())
         room.register_text_stream_handler("parley.turn", lambda reader, _: self._read(reader, self._on_turn))
         room.register_text_stream_handler("lk.transcription", self._on_caption)
-        async with httpx.AsyncClient(timeout=CONNECT_SECONDS) as http:
-            answer = await http.post(f"{self._page.rstrip('/')}/api/v1/token", json={"participant_name": "Robot"})
-            answer.raise_for_status()
-        access = answer.json()
+        url, token = await self._access()
         source = rtc.AudioSource(RATE, 1, queue_size_ms=0)
         self.joined = time.perf_counter()
         async with asyncio.timeout(CONNECT_SECONDS):
-            await room.connect(access["server_url"], access["participant_token"])
+            await room.connect(url, token)
             track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
             options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
             await room.local_participant.publish_track(track, options)

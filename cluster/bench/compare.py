@@ -1,0 +1,132 @@
+"""Parley and the obvious alternative in one run: the same sentences, the same robot, the same livekit-server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncGenerator, Callable
+
+import httpx
+from livekit import api
+from livekit.protocol.agent_dispatch import RoomAgentDispatch
+from livekit.protocol.room import RoomConfiguration
+
+from cluster.bench.report import Report
+from cluster.bench.stock import AGENT_NAME
+from cluster.bench.voice import voice
+from cluster.profile import Profile
+from serve.errors import Unavailable
+
+Progress = Callable[[str], None]
+START_SECONDS = 90.0
+
+
+async def compare(
+    page: str, profile: Profile, livekit: dict[str, str], say: Progress, *, calls: int, turns: int
+) -> list[Report]:
+    """Measure voice to voice with Parley, then with the stock worker.
+
+    Args:
+        page: Address of the page.
+        profile: Names the engines.
+        livekit: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of the running cluster.
+        say: Told what is being done.
+        calls: Callers at once.
+        turns: Turns of each.
+    """
+    ours = await voice(page, say, calls=calls, turns=turns, name=f"voice --calls {calls} --turns {turns}: Parley")
+    async with _stock(profile, livekit, say):
+        theirs = await voice(
+            page,
+            say,
+            calls=calls,
+            turns=turns,
+            access=lambda: _stock_access(livekit),
+            name=f"voice --calls {calls} --turns {turns}: HTTP servers and a stock worker",
+        )
+    return [ours, theirs]
+
+
+async def _stock_access(livekit: dict[str, str]) -> tuple[str, str]:
+    room = f"stock-{uuid.uuid4().hex[:8]}"
+    config = RoomConfiguration(name=room, agents=[RoomAgentDispatch(agent_name=AGENT_NAME)])
+    token = (
+        api.AccessToken(livekit["LIVEKIT_API_KEY"], livekit["LIVEKIT_API_SECRET"])
+        .with_identity("caller")
+        .with_grants(api.VideoGrants(room_join=True, room=room))
+        .with_ttl(datetime.timedelta(minutes=10))
+        .with_room_config(config)
+    )
+    return livekit["LIVEKIT_URL"], token.to_jwt()
+
+
+@contextlib.asynccontextmanager
+async def _stock(profile: Profile, livekit: dict[str, str], say: Progress) -> AsyncGenerator[None]:
+    """Run the alternative's four processes."""
+    say("starting HTTP servers and a stock worker")
+    assistant = profile.agent.assistant
+    examples = [
+        {"role": role, "content": text}
+        for each in assistant.examples
+        for role, text in (("user", each.user), ("assistant", each.assistant))
+    ]
+    worker = {
+        "instructions": assistant.instructions,
+        "examples": examples,
+        "greeting": assistant.greeting,
+        "max_tokens": assistant.max_tokens,
+        "rate": 16000,
+    }
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        urls: list[str] = []
+        for name in (profile.routes.stt, profile.routes.llm, profile.routes.tts):
+            model = profile.model(name)
+            port = _free_port()
+            processes.append(_start(["engine", model.engine, str(port)], model.options, livekit))
+            urls.append(f"http://127.0.0.1:{port}")
+        for url in urls:
+            await _ready(url)
+        processes.append(_start(["worker", *urls], worker, livekit))
+        await asyncio.sleep(8)  # a stock worker tells nobody but its log that it is registered
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                await asyncio.to_thread(process.wait, 10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _start(arguments: list[str], config: object, livekit: dict[str, str]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, **livekit, "PARLEY_STOCK": json.dumps(config)}
+    command = [sys.executable, "-m", "cluster.bench.stock", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _ready(url: str) -> None:
+    async with httpx.AsyncClient(timeout=2) as http:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while True:
+                    with contextlib.suppress(httpx.HTTPError):
+                        if (await http.get(f"{url}/ready")).is_success:
+                            return
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise Unavailable(f"the engine at {url} did not start within {START_SECONDS:.0f} s") from None
