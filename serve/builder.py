@@ -17,7 +17,7 @@ def application(model: ModelConfig) -> dict[str, Any]:
     Args:
         model: A catalog entry whose engine and options have been checked.
     """
-    role = registry.role(model.engine)
+    role = registry.entry(model.engine).role
     deployment: dict[str, Any] = {
         "name": DEPLOYMENTS[role],
         "max_ongoing_requests": model.max_ongoing,
@@ -56,7 +56,7 @@ def build(args: dict[str, Any]) -> Any:
     from serve.replica import REPLICAS
 
     model = ModelConfig.model_validate(args["model"])
-    role = registry.role(model.engine)
+    role = registry.entry(model.engine).role
     ray_serve: Any = ray.serve
     deployment = ray_serve.deployment(name=DEPLOYMENTS[role])(REPLICAS[role])
     return deployment.bind(model.model_dump(mode="json"))
