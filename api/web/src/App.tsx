@@ -36,6 +36,12 @@ export function App() {
     else setTyping(false);
   }, [calling]);
 
+  // No microphone: typing is the way to talk, so it is at hand.
+  const voiceless = state.micTrouble !== null;
+  useEffect(() => {
+    if (calling && voiceless) setTyping(true);
+  }, [calling, voiceless]);
+
   const start = (withMicrophone: boolean) => {
     setTyping(!withMicrophone);
     void call.start(withMicrophone);

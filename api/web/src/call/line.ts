@@ -45,8 +45,12 @@ const DEVICE_GRACE_MS = 1500;
 
 setLogLevel("error");
 
+let lines = 0;
+
 export class Line {
   readonly room: Room;
+  /** Segments are numbered by the agent, and the next line's agent may begin anew. */
+  readonly #number = ++lines;
   readonly #events: LineEvents;
   #microphone: LocalAudioTrack | null = null;
   #order = 0;
@@ -148,7 +152,7 @@ export class Line {
   /** A stream is one version of its segment: an answer grows in it, a caller's interim is superseded by the next. */
   async #caption(reader: TextStreamReader, identity: string): Promise<void> {
     const attributes = reader.info.attributes ?? {};
-    const id = attributes["lk.segment_id"] ?? reader.info.id;
+    const id = `${this.#number}-${attributes["lk.segment_id"] ?? reader.info.id}`;
     const speaker = this.#isCaller(identity, attributes["lk.transcribed_track_id"]) ? "caller" : "agent";
     const order = ++this.#order;
     this.#newest.set(id, order);

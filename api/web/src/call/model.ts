@@ -90,5 +90,5 @@ function liveWord(agent: AgentState, mic: MicState): string {
   if (agent === "speaking") return "Speaking";
   if (agent === "absent" || agent === "initializing") return "Waiting for the assistant";
   if (mic === "muted") return "Muted";
-  return mic === "off" ? "Reading" : "Listening";
+  return mic === "off" ? "Ready" : "Listening";
 }

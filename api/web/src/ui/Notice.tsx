@@ -26,7 +26,9 @@ export function Notice({ call, state }: { call: Call; state: CallState }) {
 
 function Ways({ call, trouble, calling }: { call: Call; trouble: Trouble; calling: boolean }) {
   const { wayOut } = trouble;
-  if (trouble.passing === true) return null;
+  // Without a call, the one button below is the way out.
+  const offeredBelow = wayOut === "retry" && !calling;
+  if (trouble.passing === true || offeredBelow) return null;
   const act = { retry: () => call.again(), microphone: () => call.retryMicrophone(), sound: () => call.allowSound() };
   return (
     <div className="notice-ways">

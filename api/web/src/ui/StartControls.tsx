@@ -12,7 +12,7 @@ export function StartControls({ again, failed, onStart }: Props) {
     <div className="start">
       <button type="button" className="button button-start" aria-describedby="before" onClick={() => onStart(true)}>
         <MicIcon />
-        {again || failed ? "Talk again" : "Start talking"}
+        {failed ? "Try again" : again ? "Talk again" : "Start talking"}
       </button>
       <button type="button" className="button-quiet" onClick={() => onStart(false)}>
         Type instead
