@@ -13,7 +13,9 @@ class LiveKitConfig(Strict):
     """The LiveKit server that `up` starts. Not used where the environment has LIVEKIT_URL."""
 
     port: Port = Field(default=7880, ge=1, le=65535, description="HTTP and WebSocket, loopback")
-    tcp_port: Port = Field(default=7881, ge=1, le=65535, description="Media over TCP")
+    tcp_port: int = Field(
+        default=0, ge=0, le=65535, description="Media over TCP; 0: none, because the server listens on every interface"
+    )
     udp_port: Port = Field(default=7882, ge=1, le=65535, description="Media over UDP")
 
 

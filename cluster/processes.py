@@ -137,6 +137,10 @@ def end(
                     process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
             ended.add(process.pid)
         psutil.wait_procs(list(left.values()), timeout=0.3)
+        for pid in ended:
+            # Orphans that became ours are ours to collect.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
     return len(ended)
 
 

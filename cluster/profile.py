@@ -135,13 +135,13 @@ def _problems(profile: Profile) -> list[tuple[positions.Path, str]]:
         if model.name in roles:
             found.append(((*at, "name"), f"{model.name!r} is there twice; every model needs a name of its own"))
         roles[model.name] = ""
-        engines = registry.names()
+        engines = sorted(registry.engines())
         if model.engine not in engines:
             found.append(((*at, "engine"), f"{model.engine!r} is not an engine; {_choices(model.engine, engines)}"))
             continue
-        roles[model.name] = registry.role(model.engine)
+        roles[model.name] = registry.entry(model.engine).role
         try:
-            registry.create(model.engine, model.options)
+            registry.options(model.engine, model.options)
         except EngineMissing as error:
             found.append(((*at, "engine"), str(error)))
         except ConfigError as error:

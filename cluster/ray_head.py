@@ -48,6 +48,7 @@ def environment(config: RayConfig, folder: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(config.ingress_port),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(config.ingress_port + 1000),
         "DASHBOARD_METRIC_PORT": str(config.dashboard_metrics_port),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(config.proxy_port),
         worker_setup.SOCKET: str(folder / "nursery.sock"),
     }
 

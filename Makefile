@@ -1,0 +1,54 @@
+# `make help` lists what there is. Everything is installed into .venv; nothing else on the machine is changed, except
+# for Debian packages where you are root or sudo asks for no password.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null 2>&1 && \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup up down test lint lock clean
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything; quick when nothing changed. Then: .venv/bin/parley
+	@$(BIN)/python -m cluster.setup
+
+up: setup ## Start a cluster, call it once, stay until Ctrl-C (ARGS="--set api.port=9000")
+	@$(BIN)/parley up $(ARGS)
+
+down: ## Stop what up started, also after a crash
+	@if [ -x $(BIN)/parley ]; then $(BIN)/parley down; else echo "nothing is installed, so nothing is up"; fi
+
+test: $(STAMP) ## Lint, types and all tests, with a browser of its own
+	@$(BIN)/python -m cluster.setup --tests
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## Ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+lock: $(UV) ## Pin every dependency again, with hashes and without addresses
+	$(UV) pip compile pyproject.toml --universal --all-extras --generate-hashes --no-emit-index-url \
+		--python-version 3.11 -o requirements.lock
+
+clean: down ## Remove what setup made inside this folder
+	rm -rf $(VENV) api/web/node_modules api/web/dist .pytest_cache .ruff_cache artifacts
+
+$(UV):
+	@if [ -z "$(PYTHON)" ]; then echo "Parley needs Python 3.11 or 3.12; set PYTHON=/path/to/it" >&2; exit 1; fi
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "fetching uv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# pyproject.toml also decides the command and the packages that are linked in.
+$(STAMP): requirements.lock pyproject.toml | $(UV)
+	@echo "installing Python packages"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --require-hashes --compile-bytecode -r requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps --editable .
+	@touch $@

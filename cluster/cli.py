@@ -1,0 +1,119 @@
+"""The `parley` command. Thin: what a command needs is imported when it runs, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from serve.errors import ParleyError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Parley: a voice assistant's model cluster on Ray Serve.",
+)
+
+PROFILE = typer.Option("--profile", "-p", metavar="F", help="A profile's name, or a path to its YAML.")
+SET = typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the profile; may be repeated.")
+JSON = typer.Option("--json", help="Print facts as JSON.")
+
+
+@app.callback(invoke_without_command=True)
+def overview(context: typer.Context) -> None:
+    """Show what is up and the commands one needs."""
+    if context.invoked_subcommand is None:
+        from cluster import commands
+
+        commands.overview()
+
+
+@app.command()
+def up(
+    profile: Annotated[str | None, PROFILE] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the cluster answers.")] = False,
+    overrides: Annotated[list[str] | None, SET] = None,
+    as_json: Annotated[bool, JSON] = False,
+    no_call: Annotated[bool, typer.Option("--no-call", help="Place no call to itself.")] = False,
+) -> None:
+    """Start a cluster on this machine, place a call to it, and stay until Ctrl-C.
+
+    Example: parley up --profile local --set api.port=9000
+    """
+    from cluster import commands
+
+    commands.up(profile, list(overrides or ()), detach=detach, as_json=as_json, call=not no_call)
+
+
+@app.command()
+def down(as_json: Annotated[bool, JSON] = False) -> None:
+    """Stop what `up` started, also after a crash, and nothing else.
+
+    Example: parley down
+    """
+    from cluster import commands
+
+    commands.down(as_json)
+
+
+@app.command()
+def status(as_json: Annotated[bool, JSON] = False) -> None:
+    """Show addresses, models, routes and calls.
+
+    Example: parley status --json
+    """
+    from cluster import commands
+
+    commands.status(as_json)
+
+
+@app.command()
+def doctor(profile: Annotated[str, PROFILE] = "local", as_json: Annotated[bool, JSON] = False) -> None:
+    """Show what this machine has, what it lacks, and what to do; exits with 1 when something needed is missing.
+
+    Example: parley doctor
+    """
+    from cluster import commands
+
+    commands.doctor(profile, as_json)
+
+
+@app.command(hidden=True)
+def supervise(profile: str, overrides: Annotated[list[str] | None, SET] = None) -> None:
+    """Run a detached cluster; `up --detach` starts this."""
+    from cluster import commands
+
+    commands.supervise(profile, list(overrides or ()))
+
+
+# `call`, `bench` and what comes later register themselves here: a module of cluster/, imported lazily by its command.
+
+
+def main() -> Any:
+    """Run the command; an error that is meant for a person is a message, never a traceback."""
+    try:
+        app()
+    except ParleyError as error:
+        if os.environ.get("PARLEY_DEBUG"):
+            raise
+        from cluster.console import fail
+
+        fail(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("PARLEY_DEBUG"):
+            raise
+        from cluster.console import fail
+
+        fail(f"{type(error).__name__}: {error}\nThis is a fault of parley's: PARLEY_DEBUG=1 shows where.")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

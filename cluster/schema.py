@@ -1,0 +1,40 @@
+"""From a profile to what Serve is told: the declarative configuration of all applications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import agent.dispatcher
+import agent.host
+import api.ingress
+import serve.builder
+from cluster.profile import Profile
+
+QUIET_MODELS = {"encoding": "JSON", "log_level": "INFO", "enable_access_log": False}
+"""One JSON object a line; a line for each request would be written on the voice path."""
+
+
+def compose(profile: Profile) -> dict[str, Any]:
+    """Return the configuration that `PUT /api/serve/applications/` takes.
+
+    Args:
+        profile: Checked by `cluster.profile.load`.
+    """
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": profile.api.host, "port": profile.api.port},
+        "logging_config": QUIET_MODELS,
+        "applications": [
+            *(serve.builder.application(model) for model in profile.models),
+            agent.host.application(profile.agent, profile.routes),
+            agent.dispatcher.application(profile.agent),
+            api.ingress.application(profile.api, profile.agent.name),
+        ],
+    }
+
+
+def validate(schema: dict[str, Any]) -> None:
+    """Check a configuration by Serve's own schema; imports Ray, which takes seconds."""
+    from ray.serve.schema import ServeDeploySchema
+
+    ServeDeploySchema.model_validate(schema)

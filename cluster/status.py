@@ -1,0 +1,83 @@
+"""What runs now, as facts: the object that `parley status --json` prints."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import httpx
+
+from cluster import state
+from cluster.deploy import Serve
+from cluster.state import State
+from serve.errors import ParleyError
+
+
+def current() -> State:
+    """Return the run that is up.
+
+    Raises:
+        ParleyError: None is.
+    """
+    found = state.load()
+    if found is None:
+        raise ParleyError("nothing is up here; start it with `parley up`")
+    if not found.alive:
+        raise ParleyError("the last `parley up` ended badly; `parley down` cleans up, `parley up` starts again")
+    return found
+
+
+def gather(run: State) -> dict[str, Any]:
+    """Return addresses, models, routes and the number of calls.
+
+    Args:
+        run: The run that is up.
+
+    Raises:
+        ParleyError: The Ray dashboard does not answer.
+    """
+    serve = Serve(run.addresses.get("dashboard") or "")
+    try:
+        applications, configs = serve.applications(), serve.configs()
+    finally:
+        serve.close()
+    models: list[dict[str, Any]] = []
+    routes: dict[str, str] = {}
+    for name, config in configs.items():
+        args = cast("dict[str, Any]", config.get("args") or {})
+        if "model" in args:
+            application = applications.get(name)
+            models.append(
+                {
+                    "name": name,
+                    "role": _role(args["model"]["engine"]),
+                    "engine": args["model"]["engine"],
+                    "status": application.status if application else "NOT_STARTED",
+                    "replicas": application.replicas if application else 0,
+                }
+            )
+        if "routes" in args:
+            routes = _live_routes(config) or args["routes"]
+    return {"addresses": run.addresses, "models": models, "routes": routes, "calls": _calls(run)}
+
+
+def _role(engine: str) -> str:
+    from serve import registry
+
+    return registry.entry(engine).role
+
+
+def _live_routes(config: dict[str, Any]) -> dict[str, str]:
+    for deployment in config.get("deployments") or ():
+        routes = (deployment.get("user_config") or {}).get("routes")
+        if routes:
+            return routes
+    return {}
+
+
+def _calls(run: State) -> int | None:
+    try:
+        response = httpx.get(f"{run.addresses['api']}/api/v1/status", timeout=5, trust_env=False)
+        response.raise_for_status()
+        return int(response.json()["calls"])
+    except (httpx.HTTPError, KeyError, ValueError):
+        return None
