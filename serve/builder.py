@@ -10,6 +10,16 @@ from serve.config import DEPLOYMENTS, ModelConfig
 _STICKY = {"request_router_class": "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"}
 """Pieces of one utterance, and prompts of one call, go to the replica that has what came before."""
 
+_FRONT = "Front"
+"""Serve refuses a router of one's own on an application's first deployment, so a model with one stands second."""
+
+
+class Front:
+    """Stands first in an application and takes no requests: callers hold handles of the model itself."""
+
+    def __init__(self, model: Any) -> None:
+        """Take the handle that binds the model into the application."""
+
 
 def application(model: ModelConfig) -> dict[str, Any]:
     """Return the model's entry for Serve's declarative configuration.
@@ -38,14 +48,16 @@ def application(model: ModelConfig) -> dict[str, Any]:
             "max_replicas": model.replicas.max,
             "target_ongoing_requests": model.replicas.target_ongoing,
         }
-    if role != "tts":
+    deployments = [deployment]
+    if _sticky(model):
         deployment["request_router_config"] = _STICKY
+        deployments.append({"name": _FRONT, "num_replicas": 1, "ray_actor_options": {"num_cpus": 0}})
     return {
         "name": model.name,
         "route_prefix": None,
         "import_path": "serve.builder:build",
         "args": {"model": model.model_dump(mode="json")},
-        "deployments": [deployment],
+        "deployments": deployments,
     }
 
 
@@ -59,4 +71,10 @@ def build(args: dict[str, Any]) -> Any:
     role = registry.entry(model.engine).role
     ray_serve: Any = ray.serve
     deployment = ray_serve.deployment(name=DEPLOYMENTS[role])(REPLICAS[role])
-    return deployment.bind(model.model_dump(mode="json"))
+    app = deployment.bind(model.model_dump(mode="json"))
+    return ray_serve.deployment(name=_FRONT)(Front).bind(app) if _sticky(model) else app
+
+
+def _sticky(model: ModelConfig) -> bool:
+    """Whether it matters which replica takes a request: there can be several, and they remember."""
+    return model.replicas.max > 1 and registry.entry(model.engine).role != "tts"
