@@ -33,13 +33,13 @@ def environment(config: RayConfig, folder: Path) -> dict[str, str]:
         config: The profile's part on Ray.
         folder: The run's folder.
     """
-    haproxy = folder / "haproxy"
+    haproxy = folder / "h"
     return {
         # Else drivers on this machine look for the head at the machine's first address on the network.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # HAProxy's files are in one place for the whole machine unless told otherwise.
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "a.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(config.haproxy_metrics_port),

@@ -124,7 +124,7 @@ class Cluster:
             self._watcher.join(timeout=10)
         if self._state is None:
             return 0
-        ended = state.clean_up(self._state.model_copy(update={"supervisor": Recorded(name="", pid=-1, created=0)}))
+        ended = state.clean_up(self._state)
         for process in (self._head, self._livekit):
             if process:
                 process.wait(timeout=10)
