@@ -14,7 +14,10 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from cluster import console, doctor as doctor_, profile as profiles, state, status as status_
+from cluster import console, state
+from cluster import doctor as doctor_
+from cluster import profile as profiles
+from cluster import status as status_
 from cluster.console import Story
 from cluster.up import Cluster, Step
 from serve.errors import ParleyError
@@ -166,7 +169,8 @@ def _start_detached(name: str, overrides: list[str], story: Story, end: threadin
         text=True,
         start_new_session=True,
     ) as process:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         watchdog = threading.Timer(START_SECONDS, process.terminate)
         watchdog.daemon = True
         watchdog.start()
@@ -243,7 +247,9 @@ def _show(facts: dict[str, Any]) -> None:
         out.print(f"no call was placed: {call['skipped']}", style="dim")
     elif call:
         seconds = (call["voice_to_voice_ms"] or 0) / 1000
-        out.print(f"called itself: heard “{call['heard']}”, answered “{call['answer']}” in {seconds:.1f} s", markup=False)
+        out.print(
+            f"called itself: heard “{call['heard']}”, answered “{call['answer']}” in {seconds:.1f} s", markup=False
+        )
     elif facts["calls"] is not None:
         out.print(f"{facts['calls']} calls in progress")
     out.print()

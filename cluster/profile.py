@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -20,6 +21,7 @@ from serve import registry
 from serve.config import ModelConfig, Routes, Strict
 from serve.contracts import ROLES
 from serve.errors import ConfigError, EngineMissing
+
 
 class Profile(Strict):
     """A whole cluster."""
@@ -103,7 +105,7 @@ def _override(document: Document, override: str) -> None:
         index = part.removeprefix("[").removesuffix("]")
         path.append(int(index) if part.startswith("[") and index.isdigit() else part)
     here: Any = document.data
-    for step, following in zip(path[:-1], path[1:], strict=True):
+    for step, following in pairwise(path):
         if isinstance(here, list):
             here = _item(cast("list[Any]", here), step, override)
         else:

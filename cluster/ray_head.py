@@ -104,7 +104,7 @@ def _start(config: RayConfig, folder: Path) -> Any:
                 # Ray's core reads these once. The first job is the one that starts Serve, and all of Serve is in it.
                 env={**os.environ, "RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": "01000000"},
                 stdin=subprocess.DEVNULL,
-                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509
+                preexec_fn=die_with_parent(os.getpid()),
             )
 
     parameters = ray_parameter.RayParams(

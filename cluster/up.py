@@ -213,7 +213,8 @@ class Cluster:
             }
         self._check_cancelled()
         self._head = self._spawn("ray", [sys.executable, "-m", ray_head.__name__], environment, talk=True)
-        assert self._head.stdin and self._head.stdout
+        assert self._head.stdin
+        assert self._head.stdout
         settings = {"folder": str(self.folder), "ray": self.profile.ray.model_dump(mode="json")}
         self._head.stdin.write(json.dumps(settings).encode())
         self._head.stdin.close()

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from array import array
+from pathlib import Path
 
 SOCKET = "PARLEY_NURSERY"
 """Environment: the nursery's Unix socket."""
@@ -51,7 +52,9 @@ def _hand_over(arguments: list[str]) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nursery:
             nursery.settimeout(20)
             nursery.connect(os.environ[SOCKET])
-            order = json.dumps({"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}).encode()
+            order = json.dumps(
+                {"arguments": arguments, "environment": dict(os.environ), "folder": str(Path.cwd())}
+            ).encode()
             streams = array("i", [0, 1, 2])
             nursery.sendmsg(
                 [len(order).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams.tobytes())]

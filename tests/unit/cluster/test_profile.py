@@ -1,0 +1,104 @@
+"""Unit: a profile that is wrong says where and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster import profile
+from serve.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+GOOD = """\
+models:
+  - name: ears
+    engine: fake-stt
+  - name: mind
+    engine: fake-llm
+  - name: mouth
+    engine: fake-tts
+routes:
+  stt: ears
+  llm: mind
+  tts: mouth
+api:
+  port: 8100
+"""
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> profile.Profile:
+    path = tmp_path / "profile.yaml"
+    path.write_text(text)
+    return profile.load(str(path), overrides)
+
+
+def problem(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, text, *overrides)
+    return str(error.value).replace(f"{tmp_path}/", "")
+
+
+def test_a_good_profile_is_taken(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).api.port == 8100
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_packaged_profiles_have_their_routes(name: str) -> None:
+    loaded = profile.load(name)
+    assert loaded.model(loaded.routes.llm).engine
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("engine: fake-llm", "engine: fake-lm", ["profile.yaml:5: models[1].engine: 'fake-lm'", "mean fake-llm?"]),
+        ("port: 8100", "prt: 8100", ["profile.yaml:13: api.prt: unknown key", "the choices are", "did you mean port?"]),
+        ("port: 8100", "port: many", ["profile.yaml:13: api.port:", "'many'"]),
+        ("stt: ears", "stt: eras", ["profile.yaml:9: routes.stt: no model is named 'eras'", "did you mean ears?"]),
+        ("llm: mind", "llm: ears", ["profile.yaml:10: routes.llm: 'ears' is a stt model"]),
+        ("name: mind", "name: ears", ["profile.yaml:4: models[1].name: 'ears' is there twice"]),
+        ("engine: fake-stt", "engine: fake-stt\n    options: {colour: 1}", [":4: models[0].options:", "colour"]),
+        ("  tts: mouth\n", "", ["profile.yaml:8: routes.tts: is missing"]),
+        ("  port: 8100", "  port: 8100\n  port: 8200", ["profile.yaml:14: api.port: the key is there twice"]),
+        ("models:", "models: [", ["profile.yaml:", "not valid YAML"]),
+    ],
+)  # fmt: skip
+def test_an_error_names_file_line_key_and_choices(tmp_path: Path, old: str, new: str, said: list[str]) -> None:
+    message = problem(tmp_path, GOOD.replace(old, new, 1))
+    for part in said:
+        assert part in message
+
+
+def test_all_errors_at_once(tmp_path: Path) -> None:
+    message = problem(tmp_path, GOOD.replace("port: 8100", "prt: 1").replace("llm: mind", "llm: 'No Name'"))
+    assert len(message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_what_is_no_profile_is_refused(tmp_path: Path, text: str) -> None:
+    assert "profile.yaml" in problem(tmp_path, text)
+
+
+def test_an_unknown_name_lists_the_profiles() -> None:
+    with pytest.raises(ConfigError, match=r"the choices are .*local.*did you mean local\?"):
+        profile.load("locl")
+
+
+def test_set_overrides_keys_lists_and_absent_sections(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GOOD, "api.port=9000", "models[0].max_ongoing=3", "ray.dashboard_port=9265")
+    assert (loaded.api.port, loaded.models[0].max_ongoing, loaded.ray.dashboard_port) == (9000, 3, 9265)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("api.port", "write it as key=value"),
+        ("models[7].name=x", "an index from [0] to [2]"),
+        ("api.port.x=1", "port holds a value, no keys"),
+        ("api.prt=1", "api.prt: unknown key"),
+    ],
+)
+def test_a_wrong_override_is_explained(tmp_path: Path, override: str, said: str) -> None:
+    assert said in problem(tmp_path, GOOD, override)
