@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -20,17 +21,20 @@ class SignalWire:
         self._hold_agents = hold_agents
         self._held: list[bytes] = []
         self._page_side: WebSocketRoute | None = None
+        self._server_side: WebSocketRoute | None = None
 
     async def install(self, page: Page) -> None:
         await page.route_web_socket(SIGNAL, self._route)
 
     async def _route(self, page_side: WebSocketRoute) -> None:
         if self.refusing:
-            await page_side.close(code=1011, reason="refused by the test")
+            # Opened, then closed, as a proxy with nothing behind it does.
+            asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(page_side.close(code=1011)))
             return
         self.opened += 1
         self._page_side = page_side
         server_side = page_side.connect_to_server()
+        self._server_side = server_side
         page_side.on_message(server_side.send)
         server_side.on_message(self._from_server)
 
@@ -47,6 +51,8 @@ class SignalWire:
 
     async def cut(self) -> None:
         assert self._page_side is not None
+        assert self._server_side is not None
+        await self._server_side.close(code=3001, reason="cut by the test")
         await self._page_side.close(code=3001, reason="cut by the test")
 
     def release_agents(self) -> None:

@@ -12,6 +12,8 @@ import { parseTurn } from "./turn";
 
 /** An assistant is there within a second; after this long, silence would be a lie. */
 const ASSISTANT_PATIENCE_MS = 10_000;
+/** LiveKit resumes a broken connection within seconds or hardly ever; after this long a new call is the quicker way. */
+const RESUME_PATIENCE_MS = 30_000;
 /** Waits between calling again after the line was lost: half a minute in all, then the person decides. */
 const REDIAL_MS = [300, 1000, 2000, 4000, 8000, 15_000];
 
@@ -196,7 +198,7 @@ export class Call {
       caption: heard((caption) => this.#set({ transcript: withCaption(this.#state.transcript, caption) })),
       report: heard((json) => this.#report(json)),
       queue: heard((notice) => this.#queued(notice)),
-      interrupted: heard(() => this.#set({ phase: "returning", trouble: trouble.BROKEN })),
+      interrupted: heard(() => this.#interrupted()),
       resumed: heard(() => this.#resumed()),
       lost: heard((reason) => this.#lost(reason)),
       soundBlocked: heard((blocked) => this.#set({ soundBlocked: blocked })),
@@ -249,7 +251,16 @@ export class Call {
     this.#set({ transcript: withReport(this.#state.transcript, report, this.#id("answer")) });
   }
 
+  #interrupted(): void {
+    if (this.#state.phase === "returning") return;
+    this.#set({ phase: "returning", trouble: trouble.BROKEN });
+    clearTimeout(this.#patience);
+    const { signal } = this.#abort;
+    this.#patience = setTimeout(() => !signal.aborted && this.#lost("broken"), RESUME_PATIENCE_MS);
+  }
+
   #resumed(): void {
+    clearTimeout(this.#patience);
     const { agent } = this.#state;
     const here = agent !== "absent" && agent !== "initializing";
     this.#set({ phase: here ? "live" : "connecting", trouble: null });

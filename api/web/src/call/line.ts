@@ -53,6 +53,8 @@ export class Line {
   readonly #number = ++lines;
   readonly #events: LineEvents;
   #microphone: LocalAudioTrack | null = null;
+  #pending: MediaStreamTrack | null = null;
+  #muted = false;
   #order = 0;
   readonly #newest = new Map<string, number>();
 
@@ -82,16 +84,23 @@ export class Line {
     return line;
   }
 
+  /** A muted track is silent from its first sample: LiveKit's own mute needs a published track. */
   async publish(track: MediaStreamTrack, muted: boolean): Promise<void> {
+    this.#muted = muted;
+    track.enabled = !muted;
     const microphone = new LocalAudioTrack(track, CAPTURE, false);
     microphone.on(TrackEvent.Restarted, () => this.#events.microphone(microphone.mediaStreamTrack));
     microphone.on(TrackEvent.Ended, () => this.#watchDevice(microphone));
-    this.#microphone = microphone;
-    if (muted) await microphone.mute();
+    this.#pending = track;
     await this.room.localParticipant.publishTrack(microphone, { source: Track.Source.Microphone });
+    this.#microphone = microphone;
+    this.#pending = null;
+    if (this.#muted) await microphone.mute();
   }
 
   async mute(muted: boolean): Promise<void> {
+    this.#muted = muted;
+    if (this.#pending !== null) this.#pending.enabled = !muted;
     await (muted ? this.#microphone?.mute() : this.#microphone?.unmute());
   }
 

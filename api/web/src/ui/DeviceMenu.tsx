@@ -1,6 +1,6 @@
 import { useMediaDeviceSelect } from "@livekit/components-react";
 import type { Room } from "livekit-client";
-import { useEffect, useRef } from "react";
+import { useEffect, useRef, useState } from "react";
 import type { Call } from "../call/call";
 import { remember } from "../call/microphone";
 import type { MicState } from "../call/model";
@@ -65,11 +65,17 @@ interface DevicesProps {
 
 function Devices({ kind, title, room, onChosen }: DevicesProps) {
   const { devices, activeDeviceId, setActiveMediaDevice } = useMediaDeviceSelect({ kind, room });
+  // Shown at once; the device itself takes a moment to open, and may refuse.
+  const [chosen, setChosen] = useState<string | null>(null);
   const choose = (deviceId: string) => {
-    void setActiveMediaDevice(deviceId).catch(() => undefined);
-    onChosen?.(deviceId);
+    setChosen(deviceId);
+    void setActiveMediaDevice(deviceId).then(
+      () => onChosen?.(deviceId),
+      () => setChosen(null),
+    );
   };
-  const active = devices.some((device) => device.deviceId === activeDeviceId) ? activeDeviceId : devices[0]?.deviceId;
+  const wanted = chosen ?? activeDeviceId;
+  const active = devices.some((device) => device.deviceId === wanted) ? wanted : devices[0]?.deviceId;
   return (
     <fieldset className="device-group">
       <legend className="device-title">{title}</legend>
