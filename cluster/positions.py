@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -83,4 +83,4 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, path: Path, document: Docum
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, index), document) for index, item in enumerate(node.value)]
-    return loader.construct_object(node)
+    return cast(Any, loader).construct_object(node)

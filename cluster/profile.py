@@ -112,13 +112,13 @@ def _override(document: Document, override: str) -> None:
             # A section that the file leaves out, or leaves empty, begins here.
             if here.get(step) is None:
                 here[step] = [] if isinstance(following, int) else {}
-            here = here[step]
+            here = cast("dict[str | int, Any]", here)[step]
         if not isinstance(here, dict | list):
             raise ConfigError(f"--set {override}: {dotted(tuple(path))}: {step} holds a value, no keys")
     last = path[-1]
     if isinstance(here, list):
         _item(cast("list[Any]", here), last, override)
-    here[last] = value
+    cast("dict[str | int, Any]", here)[last] = value
     document.lines = {known: line for known, line in document.lines.items() if known != tuple(path)}
 
 

@@ -49,6 +49,8 @@ def environment(config: RayConfig, folder: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(config.ingress_port + 1000),
         "DASHBOARD_METRIC_PORT": str(config.dashboard_metrics_port),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(config.proxy_port),
+        # Workers that Ray starts before there is a job cannot be forked, and would be slower than those that can.
+        "RAY_prestart_worker_first_driver": "0",
         worker_setup.SOCKET: str(folder / "nursery.sock"),
     }
 

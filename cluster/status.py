@@ -68,9 +68,9 @@ def _role(engine: str) -> str:
 
 def _live_routes(config: dict[str, Any]) -> dict[str, str]:
     for deployment in config.get("deployments") or ():
-        routes = (deployment.get("user_config") or {}).get("routes")
-        if routes:
-            return routes
+        settings = cast("dict[str, Any]", deployment.get("user_config") or {})
+        if settings.get("routes"):
+            return settings["routes"]
     return {}
 
 

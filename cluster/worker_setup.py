@@ -13,6 +13,7 @@ import socket
 import sys
 from array import array
 from pathlib import Path
+from typing import Any
 
 SOCKET = "PARLEY_NURSERY"
 """Environment: the nursery's Unix socket."""
@@ -41,7 +42,7 @@ def main() -> None:
 
 def _plain(context: str) -> bool:
     """Whether the worker needs no environment of its own, which has to be there before the first import."""
-    values = json.loads(context or "{}") or {}
+    values: dict[str, Any] = json.loads(context or "{}") or {}
     return not any(
         values.get(key) for key in ("command_prefix", "env_vars", "override_worker_entrypoint", "java_jars")
     ) and values.get("py_executable") in (None, "", sys.executable)
