@@ -28,7 +28,7 @@ from serve.client import Models
 from serve.contracts import RequestContext
 from serve.errors import ParleyError
 
-logger = logging.getLogger("parley.agent")
+logger = logging.getLogger("ray.serve.parley")
 
 CONNECT_SECONDS = 10.0
 ALONE_SECONDS = 5.0
@@ -190,7 +190,9 @@ class Call:
     def _failed(self, session: AgentSession[None], turns: TurnLog, error: Any) -> None:
         """A model failed for good on this turn: say so, rather than be silent."""
         cause = getattr(error, "error", error)
-        turns.fail(type(cause.__cause__ or cause).__name__)
+        name = type(cause.__cause__ or cause).__name__
+        logger.error("call %s: %s failed with %s", self._request.call, type(error).__name__, name)
+        turns.fail(name)
         if isinstance(error, llm.LLMError):
             session.say(APOLOGY, add_to_chat_ctx=False)
 

@@ -17,7 +17,7 @@ from serve.client import Models
 from serve.contracts import ListenRequest, RequestContext, TranscribeRequest
 from serve.errors import ParleyError
 
-logger = logging.getLogger("parley.agent")
+logger = logging.getLogger("ray.serve.parley")
 
 PIECE_SECONDS = 0.2
 """Audio sent at a time: less costs calls, more delays the draft."""

@@ -17,6 +17,8 @@ from cluster.robot import RATE, Access, LineBusy, Robot, Samples, loud_frames
 from serve.errors import BadRequest, ParleyError, Unavailable
 
 ANSWER_SECONDS = 20.0
+SPOKEN_SECONDS = 90.0
+"""An answer may take this long to be spoken."""
 GREETING_SECONDS = 12.0
 DEFAULT_QUESTION = "Hello, can you hear me?"
 
@@ -221,7 +223,7 @@ async def _turn(robot: Robot, utterance: Utterance) -> TurnResult:
     turn.cut_in = any(sound.ended > began and sound.began < ended for sound in robot.sounds)
     try:
         turn.voice_to_voice_ms = round((await robot.heard_after(ended, ANSWER_SECONDS) - ended) * 1000)
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(SPOKEN_SECONDS):
             told = await robot.turns.get()
         turn.heard, turn.answer, turn.stages = told["heard"], told["answer"], told["stages"]
         turn.error = told["error"]

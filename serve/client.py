@@ -44,7 +44,7 @@ from serve.errors import (
     Unavailable,
 )
 
-logger = logging.getLogger("parley.client")
+logger = logging.getLogger("ray.serve.parley")
 
 T = TypeVar("T")
 
@@ -94,7 +94,8 @@ def serve_handle(model: str, role: Role) -> Handle:
     except RayServeException as error:
         raise NotDeployed(f"no model {model!r} is running; `parley status` lists what is") from error
     # Calls come from a replica's own loop, on the machine that has the model where there is a choice.
-    handle._init(_prefer_local_routing=True)
+    if not handle.is_initialized:  # Serve gives the same handle to all who ask in one process
+        handle._init(_prefer_local_routing=True)
     return handle
 
 
@@ -202,6 +203,8 @@ class Models:
     async def _next_attempt(self, raw: Exception, role: Role, attempt: int, attempts: int, deadline: float) -> None:
         """Return when the request may be tried again; raise its error otherwise."""
         error = translate(raw, self.model(role))
+        if error is None:
+            raise raw
         pause = random.uniform(0.01, 0.05) * attempt  # noqa: S311  # jitter, so that callers do not return together
         late = asyncio.get_running_loop().time() + pause >= deadline
         if attempt >= attempts or not error.retryable or late:
@@ -218,8 +221,8 @@ async def _bounded(work: Awaitable[T], deadline: float, model: str) -> T:
         raise DeadlineExceeded(f"{model} did not answer in time") from None
 
 
-def translate(error: Exception, model: str) -> ParleyError:
-    """Return the error of our own tree that says what Ray or Serve reported."""
+def translate(error: Exception, model: str) -> ParleyError | None:
+    """Return the error of our own tree that says what Ray or Serve reported; None where neither has."""
     match error:
         case ParleyError():
             return error
@@ -237,4 +240,4 @@ def translate(error: Exception, model: str) -> ParleyError:
         case ray.exceptions.RayError() | RayServeException():
             return Unavailable(f"{model} cannot be reached ({type(error).__name__})")
         case _:
-            return EngineFailed(f"{model} failed ({type(error).__name__})")
+            return None

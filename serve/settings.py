@@ -13,8 +13,7 @@ RAY_ENVIRONMENT: dict[str, str] = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # Logs are buffered and stay in files.
-    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+    # Logs stay in files.
     "RAY_SERVE_LOG_TO_STDERR": "0",
     # The ingress; a reload (any deploy) cuts what is older than this, and a call's page must outlive it.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",

@@ -120,6 +120,13 @@ async def test_bad_input_is_not_sent_twice() -> None:
     assert len(handle.responses) == 1
 
 
+async def test_an_error_of_our_own_is_not_hidden() -> None:
+    client, handle = models(ValueError("a bug"), Transcript("never"))
+    with pytest.raises(ValueError, match="a bug"):
+        await client.transcribe(UTTERANCE, CONTEXT)
+    assert handle.responses[0].cancelled
+
+
 async def test_a_piece_of_a_stream_is_never_sent_to_another_replica() -> None:
     client, handle = models(StreamLost("new here"), Transcript("never"))
     with pytest.raises(StreamLost):
@@ -177,7 +184,6 @@ async def test_requests_of_one_call_ask_for_one_replica() -> None:
     [
         (lambda: ray.exceptions.ActorDiedError(), ReplicaLost),
         (lambda: BackPressureError(1, 1), Overloaded),
-        (lambda: ValueError("x"), EngineFailed),
     ],
 )
 def test_errors_in_our_words(raw: Callable[[], Exception], kind: type[ParleyError]) -> None:

@@ -1,0 +1,91 @@
+"""What the ears make of sound: voice activity in the session's terms, drafts and finals in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from livekit import rtc
+from livekit.agents import stt, vad
+
+from agent.config import Turns
+from agent.ears import SAMPLE_RATE, Ears
+from serve.client import Models
+from tests.unit.agent.test_utterance import FakeModels
+
+pytestmark = pytest.mark.unit
+
+FRAME = 512
+
+
+class FakeSilero:
+    """Hears speech where there is any sound."""
+
+    def predict(self, window: Any) -> float:
+        return 0.9 if np.abs(window).max() > 0 else 0.01
+
+
+@pytest.fixture
+async def ears(monkeypatch: pytest.MonkeyPatch) -> Ears:
+    monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
+    return Ears(
+        cast(Models, FakeModels()), "call", Turns(), streaming=True, language="en", on_partial=lambda text: None
+    )
+
+
+def frames(*stretches: tuple[float, int]) -> list[rtc.AudioFrame]:
+    samples = np.concatenate([np.full(int(seconds * SAMPLE_RATE), level, np.int16) for seconds, level in stretches])
+    cut = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    return [rtc.AudioFrame(each.tobytes(), SAMPLE_RATE, 1, FRAME) for each in cut]
+
+
+async def hear(ears: Ears, *stretches: tuple[float, int]) -> tuple[list[stt.SpeechEventType], list[vad.VADEventType]]:
+    async def audio() -> AsyncGenerator[rtc.AudioFrame]:
+        for frame in frames(*stretches):
+            yield frame
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+
+    heard = [event.type async for event in ears.transcribe(audio())]
+    seen: list[vad.VADEventType] = []
+    while not ears.vad_events.empty():
+        seen.append(ears.vad_events.recv_nowait().type)
+    return heard, [kind for kind in seen if kind is not vad.VADEventType.INFERENCE_DONE]
+
+
+S, V = stt.SpeechEventType, vad.VADEventType
+
+
+async def test_one_utterance(ears: Ears) -> None:
+    heard, seen = await hear(ears, (0.3, 0), (1.0, 1000), (0.5, 0))
+    assert seen == [V.START_OF_SPEECH, V.END_OF_SPEECH]
+    assert heard[0] is S.START_OF_SPEECH
+    assert heard.index(S.PREFLIGHT_TRANSCRIPT) < heard.index(S.FINAL_TRANSCRIPT)
+    assert heard.count(S.FINAL_TRANSCRIPT) == 1
+
+
+async def test_silence_and_clicks_are_not_speech(ears: Ears) -> None:
+    heard, seen = await hear(ears, (0.512, 0), (0.032, 1000), (0.5, 0))
+    assert heard == []
+    assert seen == []
+
+
+async def test_a_short_pause_drafts_but_does_not_end(ears: Ears) -> None:
+    heard, seen = await hear(ears, (0.6, 1000), (0.16, 0), (0.6, 1000), (0.5, 0))
+    assert seen == [V.START_OF_SPEECH, V.END_OF_SPEECH]
+    assert heard.count(S.PREFLIGHT_TRANSCRIPT) == 2
+    assert heard.count(S.FINAL_TRANSCRIPT) == 1
+
+
+async def test_a_long_pause_makes_two_utterances(ears: Ears) -> None:
+    heard, seen = await hear(ears, (0.6, 1000), (0.6, 0), (0.6, 1000), (0.6, 0))
+    assert seen == [V.START_OF_SPEECH, V.END_OF_SPEECH] * 2
+    assert heard.count(S.FINAL_TRANSCRIPT) == 2
+
+
+async def test_a_silent_call_tells_the_session_nothing(ears: Ears) -> None:
+    await hear(ears, (1.0, 0))
+    assert ears.vad_events.empty()
