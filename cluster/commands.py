@@ -229,7 +229,9 @@ def _self_call(page: str, story: Story) -> dict[str, Any]:
     try:
         results = asyncio.run(place())
     except TimeoutError:
-        raise ParleyError(f"the call to itself was not answered within {CALL_SECONDS:.0f} s") from None
+        return {"error": f"no answer within {CALL_SECONDS:.0f} s"}
+    except ParleyError as error:
+        return {"error": str(error)}
     turn = results[0].json()["turns"][0]
     story(Step("call", time.monotonic() - start))
     return turn
