@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cluster.processes import die_with_parent
 from serve.errors import EngineMissing
 
 HOST = "127.0.0.1"
+START_SECONDS = 100.0
 
 
 def environment(config: RayConfig, folder: Path) -> dict[str, str]:
@@ -51,6 +53,7 @@ def environment(config: RayConfig, folder: Path) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(config.proxy_port),
         # Workers that Ray starts before there is a job cannot be forked, and would be slower than those that can.
         "RAY_prestart_worker_first_driver": "0",
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(int(START_SECONDS)),
         worker_setup.SOCKET: str(folder / "nursery.sock"),
     }
 
@@ -77,6 +80,7 @@ def _start(config: RayConfig, folder: Path) -> Any:
     import ray._private.node as ray_node
     import ray._private.parameter as ray_parameter
 
+    _wait_longer_for_the_node()
     ray_setup = str(Path(ray_node.__file__).parent / "workers" / "setup_worker.py")
     os.environ[worker_setup.RAY_SETUP] = ray_setup
     base: Any = ray_node.Node
@@ -133,6 +137,26 @@ def _start(config: RayConfig, folder: Path) -> Any:
     if head.dashboard_error:
         raise head.dashboard_error
     return head
+
+
+def _wait_longer_for_the_node() -> None:
+    """Ray gives its raylet 30 s, which a machine that is busy with something else may take."""
+    import ray._private.services as ray_services
+
+    services: Any = ray_services
+    get_node = services.get_node
+
+    def patient(*args: Any) -> Any:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return get_node(*args)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    services.get_node = patient
 
 
 def main() -> None:

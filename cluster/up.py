@@ -150,12 +150,14 @@ class Cluster:
             try:
                 if not self._external:
                     self._timed("livekit", lambda: self._start_livekit(self._find_livekit()))
-                composed = schema.result(timeout=60)
-                head.result(timeout=120)
-            except BaseException:
+                composed = schema.result(timeout=ray_head.START_SECONDS)
+                head.result(timeout=ray_head.START_SECONDS + 60)
+            except BaseException as error:
                 # Else leaving this block would wait for Ray.
                 self._stopping.set()
                 processes.end(self.run_id, self.folder, patience=1)
+                if isinstance(error, TimeoutError):
+                    raise ParleyError("Ray's head did not start in time: is this machine busy?") from None
                 raise
         serve = Serve(self.addresses["dashboard"] or "")
         try:
@@ -219,7 +221,7 @@ class Cluster:
         self._head.stdin.write(json.dumps(settings).encode())
         self._head.stdin.close()
         # A head that does not come up ends: the watchdog closes the pipe that is read here.
-        watchdog = threading.Timer(90, self._head.kill)
+        watchdog = threading.Timer(ray_head.START_SECONDS + 20, self._head.kill)
         watchdog.start()
         line = self._head.stdout.readline()
         watchdog.cancel()
