@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import soxr
+import soxr  # pyright: ignore[reportMissingTypeStubs] it has none
 
 from serve.contracts import SAMPLE_WIDTH
 from serve.errors import BadRequest

@@ -50,7 +50,9 @@ register("llamacpp", "llm", "serve.llm.llamacpp:LlamaCpp", None, "any GGUF file;
 register("flite", "tts", "serve.tts.flite:Flite", None, "English, quick; needs Debian's libflite1")
 register("espeak", "tts", "serve.tts.espeak:Espeak", None, "many languages, robotic; in a process of its own (GPL)")
 register("fake-stt", "stt", "serve.stt.fake:FakeSpeechToText", None, "for tests: hears what its options say")
-register("fake-llm", "llm", "serve.llm.fake:FakeLanguageModel", None, "for tests: says what its options say, or repeats")
+register(
+    "fake-llm", "llm", "serve.llm.fake:FakeLanguageModel", None, "for tests: says what its options say, or repeats"
+)
 register("fake-tts", "tts", "serve.tts.fake:FakeTextToSpeech", None, "for tests: a tone as long as the text")
 
 
@@ -99,9 +101,7 @@ def _engine_class(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "serve" or found.extra is None:
             raise
-        raise EngineMissing(
-            f"engine {name!r} needs {error.name}: `uv pip install 'parley[{found.extra}]'`"
-        ) from None
+        raise EngineMissing(f"engine {name!r} needs {error.name}: `uv pip install 'parley[{found.extra}]'`") from None
 
 
 def _validated(name: str, cls: Any, values: dict[str, Any]) -> Strict:

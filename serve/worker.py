@@ -18,7 +18,7 @@ import contextvars
 import os
 import pickle
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -69,7 +69,7 @@ class Worker:
         async with self._turn:
             await self._ready()
 
-    async def call(self, method: str, *arguments: Any, timeout: float) -> Any:
+    async def call(self, method: str, *arguments: Any, within: float) -> Any:
         """Call a method and return what it returns.
 
         A caller who is cancelled leaves; the call itself ends in its own time, before the next one.
@@ -82,7 +82,7 @@ class Worker:
         async def exchange() -> Any:
             async with self._turn:
                 process = await self._ready()
-                async with self._guarded(process, timeout):
+                async with self._guarded(process, within):
                     await _write(process, ("call", method, arguments))
                     return _value(await self._read(process))
 
@@ -90,7 +90,7 @@ class Worker:
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    async def stream(self, method: str, *arguments: Any, timeout: float) -> AsyncGenerator[Any, None]:
+    async def stream(self, method: str, *arguments: Any, within: float) -> AsyncGenerator[Any, None]:
         """Call a method that takes `emit` first, and yield what it emits; closing stops it.
 
         Raises:
@@ -101,10 +101,10 @@ class Worker:
             process = await self._ready()
             done = False
             try:
-                async with self._guarded(process, timeout):
+                async with self._guarded(process, within):
                     await _write(process, ("stream", method, arguments))
                 while True:
-                    async with self._guarded(process, timeout):
+                    async with self._guarded(process, within):
                         answer = await self._read(process)
                     done = answer[0] != "item"
                     value = _value(answer)
@@ -126,7 +126,7 @@ class Worker:
 
     async def _ready(self) -> asyncio.subprocess.Process:
         if self._draining is not None:
-            await asyncio.shield(self._draining)
+            await asyncio.wait([self._draining])
             self._draining = None
         if self._process is not None and self._process.returncode is None:
             return self._process
@@ -152,10 +152,10 @@ class Worker:
         return process
 
     @asynccontextmanager
-    async def _guarded(self, process: asyncio.subprocess.Process, timeout: float) -> AsyncIterator[None]:
+    async def _guarded(self, process: asyncio.subprocess.Process, within: float) -> AsyncGenerator[None]:
         """Kill the child when it is late or broken; the next request starts another."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 yield
         except TimeoutError:
             await self._kill(process)
@@ -179,8 +179,13 @@ class Worker:
         with suppress(ParleyError):
             async with self._guarded(process, _STOP_SECONDS):
                 await _write(process, ("stop",))
-                while (await self._read(process))[0] == "item":
-                    pass
+                try:
+                    while (await self._read(process))[0] == "item":
+                        pass
+                except asyncio.CancelledError:
+                    self._process = None
+                    process.kill()  # in the middle of an answer it is of no more use
+                    raise
 
     async def _kill(self, process: asyncio.subprocess.Process) -> None:
         if self._process is process:

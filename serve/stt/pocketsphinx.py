@@ -10,7 +10,7 @@ from pydantic import Field
 
 from serve.audio import Resampler, check, duration, resample
 from serve.config import Strict
-from serve.contracts import Capabilities, Transcript, TranscribeRequest, Usage, Word
+from serve.contracts import Capabilities, TranscribeRequest, Transcript, Usage, Word
 from serve.errors import BadRequest, EngineFailed, Overloaded
 from serve.stt.pocketsphinx_child import RATE, Heard
 from serve.worker import Worker
@@ -175,7 +175,7 @@ class Utterance:
             raise EngineFailed("the utterance has ended")
         began = time.perf_counter()
         try:
-            return await self._worker.call(method, *arguments, timeout=self._options.answer_seconds)
+            return await self._worker.call(method, *arguments, within=self._options.answer_seconds)
         finally:
             self._busy += time.perf_counter() - began
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from serve.errors import EngineMissing
@@ -31,11 +32,11 @@ class Decoding:
 
     def __init__(self, config: dict[str, Any]) -> None:
         try:
-            from pocketsphinx import Decoder
+            decoder: Any = import_module("pocketsphinx").Decoder
         except ImportError:
             raise EngineMissing("pocketsphinx is not installed: `uv pip install pocketsphinx`") from None
         try:
-            self._decoder: Any = Decoder(samprate=RATE, loglevel="FATAL", **config)
+            self._decoder: Any = decoder(samprate=RATE, loglevel="FATAL", **config)
         except (RuntimeError, ValueError):
             places = ", ".join(str(config[key]) for key in ("hmm", "lm", "dict") if key in config)
             raise EngineMissing(f"pocketsphinx cannot read its model ({places or 'the one in its wheel'})") from None
@@ -55,8 +56,7 @@ class Decoding:
             if len(self._waiting) < _LISTEN_BYTES:
                 return ""
             audio = self._begin()
-        if audio:
-            self._decoder.process_raw(audio, False, False)
+        self._search(audio)
         return self._text()
 
     def finish(self) -> Heard:
@@ -64,13 +64,13 @@ class Decoding:
         if not self._searching:
             if not any(self._waiting):
                 return "", ()
-            self._decoder_feed(self._begin())
+            self._search(self._begin())
         self._end()
         self._searching = False
         words = tuple(self._words())
         return " ".join(word[0] for word in words), words
 
-    def _decoder_feed(self, audio: bytes) -> None:
+    def _search(self, audio: bytes) -> None:
         if audio:
             self._decoder.process_raw(audio, False, False)
 
@@ -113,7 +113,12 @@ class Decoding:
         segments = self._decoder.seg() if self._decoder.hyp() is not None else None
         exp = self._decoder.logmath.exp
         return [
-            (segment.word.split("(")[0], segment.start_frame / 100, (segment.end_frame + 1) / 100, exp(segment.prob))
+            (
+                segment.word.split("(")[0],
+                segment.start_frame / 100,
+                (segment.end_frame + 1) / 100,
+                min(1.0, exp(segment.prob)),
+            )
             for segment in segments or ()
             if not segment.word.startswith(_FILLERS)
         ]

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 
 from pydantic import Field
 
-from serve.audio import Trimmer, duration
+from serve.audio import Trimmer, duration, silence
 from serve.config import Strict
 from serve.contracts import Capabilities, SpeechChunk, SpeechRequest, Usage
 from serve.errors import BadRequest, EngineMissing
-from serve.tts.text import pieces, plain
+from serve.tts.text import GAP_SECONDS, check, pieces, plain
 from serve.worker import Emit, stream_from_thread
 
 Voice = Literal["kal", "kal16", "slt", "rms", "awb"]
@@ -111,27 +111,24 @@ class Flite:
             raise EngineMissing("flite is not loaded")
         if voice not in self._voices:
             raise BadRequest("voice", f"no voice {voice!r}; choose one of {', '.join(self._voices)}")
-        if not 0.25 <= request.speed <= 4.0:
-            raise BadRequest("speed", "must be from 0.25 to 4.0")
-        if len(request.text) > self._options.max_characters:
-            raise BadRequest("text", f"longer than {self._options.max_characters} characters")
-        began, seconds, rate = time.perf_counter(), 0.0, self.capabilities.sample_rate or 16000
+        check(request, self._options.max_characters)
+        began, seconds, rate = time.perf_counter(), 0.0, 8000 if voice == "kal" else 16000
 
         def run(emit: Emit[tuple[bytes, int]]) -> None:
-            for piece in pieces(plain(request.text), _PIECE):
+            for number, piece in enumerate(pieces(plain(request.text), _PIECE)):
+                if number and emit((silence(GAP_SECONDS, rate), rate)):
+                    return
                 if self._synthesise(piece, self._voices[voice], request.speed, emit):
                     return
 
         audio = stream_from_thread(run, self._threads)
         try:
-            async for chunk, rate in audio:
+            async for chunk, _ in audio:
                 seconds += duration(chunk, rate)
                 yield SpeechChunk(chunk, rate)
         finally:
             await audio.aclose()
-        usage = Usage(
-            audio_seconds=seconds, characters=len(request.text), busy_seconds=time.perf_counter() - began
-        )
+        usage = Usage(audio_seconds=seconds, characters=len(request.text), busy_seconds=time.perf_counter() - began)
         yield SpeechChunk(b"", rate, usage)
 
     def _load(self) -> None:
@@ -161,7 +158,9 @@ class Flite:
             self._library = library
             self._voices = {voice: address for voice in VOICES if (address := _register(voice))}
         if self._options.voice not in self._voices:
-            raise EngineMissing(f"flite's voice {self._options.voice} is not there; there are: {', '.join(self._voices)}")
+            raise EngineMissing(
+                f"flite's voice {self._options.voice} is not there; there are: {', '.join(self._voices)}"
+            )
 
     def _synthesise(self, text: str, voice: int, speed: float, emit: Emit[tuple[bytes, int]]) -> bool:
         """Speak one piece; return True when nobody listens any more."""

@@ -5,15 +5,38 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from serve.contracts import SpeechRequest
+from serve.errors import BadRequest
+
+GAP_SECONDS = 0.15
+"""Silence between two pieces, beside the tail of the one before."""
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
+
 _MARKUP = re.compile(r"<[^<>]{0,200}>|[*_`#~|\\{}\[\]<>]+")
-_TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": ", ", "\u2026": "..."})
-_SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|\s*\n\s*")
+_TYPOGRAPHY = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": ", ", "\u2026": "..."}
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?;:])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bSt\.)\s+|\s*\n\s*")
+
+
+def check(request: SpeechRequest, max_characters: int) -> None:
+    """Refuse what no synthesiser should be given.
+
+    Raises:
+        BadRequest: Too long, or too fast or slow.
+    """
+    if len(request.text) > max_characters:
+        raise BadRequest("text", f"longer than {max_characters} characters")
+    if not MIN_SPEED <= request.speed <= MAX_SPEED:
+        raise BadRequest("speed", f"must be from {MIN_SPEED} to {MAX_SPEED}")
 
 
 def plain(text: str) -> str:
     """Return the text without markup, control characters and emoji, spaces collapsed."""
     text = _MARKUP.sub(" ", unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY))
-    kept = (" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "So", "Sk"} and c != "\n" else c for c in text)
+    kept = (
+        " " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "So", "Sk"} and c != "\n" else c for c in text
+    )
     return re.sub(r"[^\S\n]+", " ", "".join(kept)).strip()
 
 

@@ -1,0 +1,148 @@
+"""The contract suite: every engine of the registry, through the same tests."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, cast
+
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+
+from serve import registry
+from serve.audio import from_float
+from serve.contracts import (
+    ChatChunk,
+    ChatRequest,
+    Engine,
+    LanguageModel,
+    Role,
+    SpeechChunk,
+    SpeechRequest,
+    SpeechToText,
+    TextToSpeech,
+)
+from serve.errors import EngineMissing
+
+MUST_RUN = {"pocketsphinx", "llamacpp", "fake-stt", "fake-llm", "fake-tts"}
+"""Engines whose dependencies come with the package; of flite and espeak one is enough."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pocketsphinx": {"decoders": 2, "wait_seconds": 60.0, "max_audio_seconds": 60.0},
+    "llamacpp": {"context": 512, "slots": 2, "max_tokens": 12},
+}
+"""Where the defaults would make the suite slow."""
+
+
+def engines_of(role: Role) -> list[str]:
+    """Return the names to parametrise over."""
+    return list(registry.engines(role))
+
+
+_loaded: dict[str, Engine] = {}
+_missing: dict[str, str] = {}
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
+async def engines() -> AsyncIterator[None]:
+    """Close what was loaded; nothing may be left behind."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    for engine in _loaded.values():
+        async with asyncio.timeout(30):
+            await engine.close()
+    await asyncio.sleep(0.1)
+    left = {child.pid for child in psutil.Process().children(recursive=True)} - before
+    assert not left, f"processes left behind: {left}"
+
+
+async def load(name: str) -> Engine:
+    """Return the loaded engine, one for the session; skip where its dependency is missing."""
+    if name in _missing:
+        pytest.skip(_missing[name])
+    if name not in _loaded:
+        try:
+            engine = registry.create(name, OPTIONS.get(name, {}))
+            async with asyncio.timeout(60):
+                await engine.load()
+        except EngineMissing as error:
+            if name in MUST_RUN:
+                raise
+            _missing[name] = f"{name}: {error}"
+            pytest.skip(_missing[name])
+        _loaded[name] = engine
+    return _loaded[name]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stt(request: pytest.FixtureRequest) -> SpeechToText:
+    return cast("SpeechToText", await load(request.param))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def llm(request: pytest.FixtureRequest) -> LanguageModel:
+    return cast("LanguageModel", await load(request.param))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tts(request: pytest.FixtureRequest) -> TextToSpeech:
+    return cast("TextToSpeech", await load(request.param))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test with every engine of the role it asks for."""
+    for role in ("stt", "llm", "tts"):
+        if role in metafunc.fixturenames:
+            metafunc.parametrize(role, engines_of(role), indirect=True)
+
+
+def tone(seconds: float, rate: int, hz: float = 220.0) -> bytes:
+    """Return sound that is no speech."""
+    time = np.arange(round(seconds * rate)) / rate
+    return from_float((0.2 * np.sin(2 * math.pi * hz * time)).astype(np.float32))
+
+
+async def spoken(engine: TextToSpeech, request: SpeechRequest) -> list[SpeechChunk]:
+    """Return all chunks of a speech."""
+    async with asyncio.timeout(60):
+        return [chunk async for chunk in engine.speak(request)]
+
+
+async def answered(engine: LanguageModel, request: ChatRequest) -> list[ChatChunk]:
+    """Return all chunks of an answer."""
+    async with asyncio.timeout(60):
+        return [chunk async for chunk in engine.chat(request)]
+
+
+async def closed(stream: AsyncGenerator[Any, None]) -> float:
+    """Close a stream; return the seconds that took."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    async with asyncio.timeout(20):
+        await stream.aclose()
+    return clock() - began
+
+
+async def idle(within: float = 20.0) -> None:
+    """Wait until this process and its children do nothing: proof that cancelled work has ended."""
+    deadline = asyncio.get_running_loop().time() + within
+    while asyncio.get_running_loop().time() < deadline:
+        before = _cpu_seconds()
+        await asyncio.sleep(0.3)
+        if _cpu_seconds() - before < 0.1:
+            return
+    pytest.fail(f"still at work {within:.0f} s after it was cancelled")
+
+
+def _cpu_seconds() -> float:
+    total = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
