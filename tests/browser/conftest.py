@@ -6,10 +6,11 @@ A Chromium is started per test, because its microphone is set on its command lin
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import wave
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,9 @@ FLAGS = [
 ]
 
 Microphone = Path | Literal["silent", "refused", "absent"]
+
+
+Question = Callable[[str], Awaitable[Path]]
 
 
 class Parley(Protocol):
@@ -210,10 +214,12 @@ def watch(caller: Caller) -> None:
 
 
 @pytest.fixture
-def question(parley: Parley, tmp_path: Path) -> Callable[[str], Path]:
+def question(parley: Parley, tmp_path: Path) -> Question:
     """A microphone that is silent while the assistant greets, then asks, then listens."""
 
-    def asked(text: str) -> Path:
-        return padded(parley.speech(text), tmp_path / "question.wav", before_s=6, after_s=20)
+    async def asked(text: str) -> Path:
+        # In a thread: the voice may run an event loop of its own.
+        speech = await asyncio.to_thread(parley.speech, text)
+        return padded(speech, tmp_path / "question.wav", before_s=6, after_s=20)
 
     return asked

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
-from .conftest import SAY_MS, OpenPage
+from .conftest import SAY_MS, OpenPage, Question
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]
 
@@ -39,8 +37,8 @@ async def loudest(page: Page, ms: int) -> float:
     return float(await page.evaluate(LOUDEST, ms))
 
 
-async def test_a_spoken_question_is_heard_and_answered(open_page: OpenPage, question: Callable[[str], Path]) -> None:
-    caller = await open_page(question("What is the capital of France?"))
+async def test_a_spoken_question_is_heard_and_answered(open_page: OpenPage, question: Question) -> None:
+    caller = await open_page(await question("What is the capital of France?"))
     await caller.talking()
     await caller.shot("talking")
     await expect(caller.said_by("You").first).not_to_be_empty(timeout=SAY_MS)
