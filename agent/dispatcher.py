@@ -224,25 +224,6 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
 
-def application(config: AgentConfig) -> dict[str, Any]:
-    """Return the dispatcher's entry for Serve's declarative configuration."""
-    return {
-        "name": "dispatcher",
-        "route_prefix": None,
-        "import_path": "agent.dispatcher:build",
-        "args": {"config": config.model_dump(mode="json")},
-        "deployments": [
-            {
-                "name": "Dispatcher",
-                "num_replicas": 1,
-                "ray_actor_options": {"num_cpus": 0},
-                "health_check_period_s": 1,
-                "health_check_timeout_s": 10,
-            }
-        ],
-    }
-
-
 def build(args: dict[str, Any]) -> Any:
     """Build the application that `application` describes; Serve calls this on the cluster."""
     import ray.serve

@@ -12,7 +12,7 @@ from typing import Any
 
 from livekit import local_inference
 
-from agent.config import APPLICATION, DEPLOYMENT, AgentConfig, CallRequest
+from agent.config import DEPLOYMENT, AgentConfig, CallRequest
 from serve.client import Models
 from serve.config import Routes
 
@@ -70,34 +70,6 @@ def _load_once(config: AgentConfig) -> None:
     importlib.import_module("agent.session")  # livekit-agents takes seconds
     if config.turns.detector:
         local_inference.init_eot()
-
-
-def application(config: AgentConfig, routes: Routes) -> dict[str, Any]:
-    """Return the agent's entry for Serve's declarative configuration."""
-    deployment: dict[str, Any] = {
-        "name": DEPLOYMENT,
-        "max_ongoing_requests": config.calls_per_replica,
-        "user_config": {"routes": routes.model_dump(mode="json")},
-        "ray_actor_options": {"num_cpus": config.resources.cpus},
-        "health_check_period_s": 1,
-        "health_check_timeout_s": 10,
-        "graceful_shutdown_timeout_s": 5,
-    }
-    if config.replicas.min == config.replicas.max:
-        deployment["num_replicas"] = config.replicas.min
-    else:
-        deployment["autoscaling_config"] = {
-            "min_replicas": config.replicas.min,
-            "max_replicas": config.replicas.max,
-            "target_ongoing_requests": config.replicas.target_ongoing,
-        }
-    return {
-        "name": APPLICATION,
-        "route_prefix": None,
-        "import_path": "agent.host:build",
-        "args": {"config": config.model_dump(mode="json"), "routes": routes.model_dump(mode="json")},
-        "deployments": [deployment],
-    }
 
 
 def build(args: dict[str, Any]) -> Any:

@@ -34,26 +34,6 @@ def _agents() -> Any:
     return _serve.get_deployment_handle(AGENT[0], app_name=AGENT[1])
 
 
-def application(config: ApiConfig, agent_name: str) -> dict[str, Any]:
-    """Return the API's entry for Serve's declarative configuration."""
-    return {
-        "name": "api",
-        "route_prefix": "/",
-        "import_path": "api.ingress:build",
-        "args": {"config": config.model_dump(mode="json"), "agent_name": agent_name},
-        "deployments": [
-            {
-                "name": "Api",
-                "num_replicas": 1,
-                "max_ongoing_requests": 200,
-                "ray_actor_options": {"num_cpus": 0},
-                "health_check_period_s": 1,
-                "health_check_timeout_s": 10,
-            }
-        ],
-    }
-
-
 def build(args: dict[str, Any]) -> Any:
     """Build the application that `application` describes; Serve calls this on the cluster."""
     return _serve.deployment(name="Api")(_serve.ingress()(Api)).bind(args["config"], args["agent_name"])

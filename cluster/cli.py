@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cluster.bench.cli import app as bench
 from serve.errors import ParleyError
 
 app = typer.Typer(
@@ -82,15 +84,34 @@ def doctor(profile: Annotated[str, PROFILE] = "local", as_json: Annotated[bool, 
     commands.doctor(profile, as_json)
 
 
+@app.command()
+def call(
+    wav: Annotated[list[Path] | None, typer.Option("--wav", help="A recording to say; may be repeated.")] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", help="Words to say; may be repeated.")] = None,
+    calls: Annotated[int, typer.Option("--calls", min=1, max=64, help="Callers at once.")] = 1,
+    turns: Annotated[int | None, typer.Option("--turns", min=1, max=500, help="Turns of each caller.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for recordings of both sides.")] = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, max=3600, help="Seconds to wait while all is busy.")] = 0,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Call the cluster as a person would, and measure the answer from the audio; exits with 1 when a turn failed.
+
+    Example: parley call --text "What is the capital of France?" --calls 2 --json
+    """
+    from cluster import call_command
+
+    call_command.run(wav or (), text or (), calls=calls, turns=turns, out=out, wait=wait, as_json=as_json)
+
+
+app.add_typer(bench, name="bench")
+
+
 @app.command(hidden=True)
 def supervise(profile: str, overrides: Annotated[list[str] | None, SET] = None) -> None:
     """Run a detached cluster; `up --detach` starts this."""
     from cluster import commands
 
     commands.supervise(profile, list(overrides or ()))
-
-
-# `call`, `bench` and what comes later register themselves here: a module of cluster/, imported lazily by its command.
 
 
 def main() -> Any:

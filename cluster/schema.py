@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import agent.dispatcher
-import agent.host
-import api.ingress
+import agent.applications
+import api.applications
 import serve.builder
 from cluster.profile import Profile
 
@@ -26,9 +25,9 @@ def compose(profile: Profile) -> dict[str, Any]:
         "logging_config": QUIET_MODELS,
         "applications": [
             *(serve.builder.application(model) for model in profile.models),
-            agent.host.application(profile.agent, profile.routes),
-            agent.dispatcher.application(profile.agent),
-            api.ingress.application(profile.api, profile.agent.name),
+            agent.applications.host(profile.agent, profile.routes),
+            agent.applications.dispatcher(profile.agent),
+            api.applications.api(profile.api, profile.agent.name),
         ],
     }
 

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -39,6 +40,7 @@ class State(BaseModel):
         run_id: The mark of all its processes.
         folder: The run's folder: Ray's session, sockets, logs.
         profile: The profile as the person named it.
+        settings: The profile itself, as it was when the run began.
         ready: The cluster answers.
         supervisor: The process that watches over the run.
         processes: What the supervisor started itself.
@@ -48,6 +50,7 @@ class State(BaseModel):
     run_id: str
     folder: Path
     profile: str
+    settings: dict[str, Any] = {}
     ready: bool = False
     supervisor: Recorded
     processes: list[Recorded] = []

@@ -101,6 +101,7 @@ class Cluster:
                 run_id=self.run_id,
                 folder=self.folder,
                 profile=self._name,
+                settings=self.profile.model_dump(mode="json"),
                 supervisor=Recorded.of("supervisor", os.getpid()),
                 addresses=self.addresses,
             )
@@ -292,7 +293,7 @@ class Cluster:
         return {
             "page": f"{page}/",
             "api": page,
-            "docs": f"{page}/docs",
+            "docs": f"{page}/api/docs",
             "openai": None,
             "dashboard": f"http://{HOST}:{self.profile.ray.dashboard_port}",
             "livekit": os.environ.get("LIVEKIT_URL") or f"ws://{HOST}:{self.profile.livekit.port}",

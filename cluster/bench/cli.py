@@ -1,0 +1,195 @@
+"""`parley bench ...`: a command for each figure of docs/performance.md."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import psutil
+
+    from cluster.bench.report import Report
+    from cluster.profile import Profile
+    from cluster.state import State
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure what is up; every figure of docs/performance.md is one of these commands.",
+)
+
+JSON = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+CALLS = Annotated[int, typer.Option("--calls", min=1, max=64, help="Callers at once.")]
+TURNS = Annotated[int, typer.Option("--turns", min=1, max=500, help="Turns of each caller.")]
+TIMES = Annotated[int, typer.Option("--times", min=1, max=2000, help="How often.")]
+
+
+@app.command("voice")
+def voice_(
+    calls: CALLS = 1,
+    turns: TURNS = 30,
+    compare: Annotated[bool, typer.Option("--compare", help="Then the same with a stock worker.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Voice to voice, by robot callers; every fifth question has a pause of 400 ms in the middle.
+
+    Example: parley bench voice --calls 2 --turns 15 --compare
+    """
+    from cluster.bench import compare as comparison
+    from cluster.bench import voice
+
+    run, profile = _up()
+    page = run.addresses["page"] or ""
+    if compare:
+        _show(_run(comparison.compare(page, profile, _keys(run), _say, calls=calls, turns=turns)), as_json)
+    else:
+        _show([_run(voice.voice(page, _say, calls=calls, turns=turns))], as_json)
+
+
+@app.command("barge-in")
+def barge_in_(times: TIMES = 10, as_json: JSON = False) -> None:
+    """From the caller's first sound over an answer to the silence the caller hears.
+
+    Example: parley bench barge-in --times 20
+    """
+    from cluster.bench import voice
+
+    run, _ = _up()
+    _show([_run(voice.barge_in(run.addresses["page"] or "", _say, times=times))], as_json)
+
+
+@app.command("join")
+def join_(times: TIMES = 10, as_json: JSON = False) -> None:
+    """From joining the room to the agent's first audible sample.
+
+    Example: parley bench join
+    """
+    from cluster.bench import voice
+
+    run, _ = _up()
+    _show([_run(voice.join(run.addresses["page"] or "", _say, times=times))], as_json)
+
+
+@app.command("hop")
+def hop_(times: TIMES = 200, as_json: JSON = False) -> None:
+    """The first chunk of speech over a Serve handle, less the same engine in this process.
+
+    Example: parley bench hop --times 500
+    """
+    from cluster.bench import models
+
+    run, profile = _up()
+    _connect(run)
+    _show([_run(models.hop(profile, _say, times=times))], as_json)
+
+
+@app.command("wer")
+def wer_(as_json: JSON = False) -> None:
+    """Word error rate on sentences spoken by the embedded voice.
+
+    Example: parley bench wer
+    """
+    from cluster.bench import models
+
+    run, profile = _up()
+    _connect(run)
+    _show([_run(models.wer(profile, _say))], as_json)
+
+
+@app.command("cpu")
+def cpu_(
+    calls: CALLS = 4,
+    seconds: Annotated[float, typer.Option("--seconds", min=2, max=600, help="How long each stretch is.")] = 20,
+    as_json: JSON = False,
+) -> None:
+    """Processor time of the agent for a silent call.
+
+    Example: parley bench cpu --calls 4
+    """
+    from cluster.bench import resources
+
+    run, _ = _up()
+    page = run.addresses["page"] or ""
+    _show([_run(resources.silent_calls(page, _members(run), _say, calls=calls, seconds=seconds))], as_json)
+
+
+@app.command("memory")
+def memory_(as_json: JSON = False) -> None:
+    """Memory of everything that `up` started (proportional set size).
+
+    Example: parley bench memory
+    """
+    from cluster.bench import resources
+
+    run, _ = _up()
+    _show([resources.memory(_members(run))], as_json)
+
+
+@app.command("start")
+def start_(times: Annotated[int, typer.Option("--times", min=1, max=20)] = 3, as_json: JSON = False) -> None:
+    """Start a cluster from nothing to its first answered call, again and again; needs that none is up.
+
+    Example: parley bench start --times 5
+    """
+    from cluster.bench import start
+
+    _show([start.start(_say, times=times)], as_json)
+
+
+def _up() -> tuple[State, Profile]:
+    from cluster import status
+    from cluster.profile import Profile
+
+    run = status.current()
+    return run, Profile.model_validate(run.settings)
+
+
+def _members(run: State) -> Sequence[psutil.Process]:
+    from cluster import processes
+
+    return processes.find(run.run_id, run.folder)
+
+
+def _keys(run: State) -> dict[str, str]:
+    """Read LiveKit's keys where they are: in the environment of the cluster's own processes."""
+    for process in _members(run):
+        environment = process.environ()
+        if "LIVEKIT_API_SECRET" in environment:
+            return {name: environment[name] for name in ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")}
+    raise typer.BadParameter("no process of the cluster knows LiveKit's keys")
+
+
+def _connect(run: State) -> None:
+    from serve.settings import apply_ray_environment
+
+    apply_ray_environment()
+    import ray
+
+    port = run.settings["ray"]["gcs_port"]
+    ray.init(address=f"127.0.0.1:{port}", namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def _say(what: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(f"  {what}", style="dim")
+
+
+def _show(reports: Sequence[Report], as_json: bool) -> None:
+    from cluster import console
+
+    if as_json:
+        console.print_json([report.json() for report in reports] if len(reports) > 1 else reports[0].json())
+        return
+    out = console.out()
+    for report in reports:
+        out.print()
+        report.show(out)
