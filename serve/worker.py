@@ -32,6 +32,7 @@ Emit = Callable[[T], bool]
 """Hands one item to the listener; True: nobody listens any more, stop."""
 
 _STOP_SECONDS = 2.0
+_EXIT_SECONDS = 0.5
 
 
 class Worker:
@@ -161,6 +162,9 @@ class Worker:
             await self._kill(process)
             raise DeadlineExceeded("the engine's process did not answer in time and was ended") from None
         except (EOFError, OSError):
+            # Its status is known in a moment; killed before that it would be lost.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _EXIT_SECONDS)
             await self._kill(process)
             raise EngineFailed(f"the engine's process died (status {process.returncode})") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
@@ -49,13 +50,13 @@ _missing: dict[str, str] = {}
 @pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
 async def engines() -> AsyncIterator[None]:
     """Close what was loaded; nothing may be left behind."""
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    before = _children()
     yield
     for engine in _loaded.values():
         async with asyncio.timeout(30):
             await engine.close()
     await asyncio.sleep(0.1)
-    left = {child.pid for child in psutil.Process().children(recursive=True)} - before
+    left = _children().items() - before.items()
     assert not left, f"processes left behind: {left}"
 
 
@@ -135,6 +136,14 @@ async def idle(within: float = 20.0) -> None:
         if _cpu_seconds() - before < 0.1:
             return
     pytest.fail(f"still at work {within:.0f} s after it was cancelled")
+
+
+def _children() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            found[child.pid] = f"{child.status()} {' '.join(child.cmdline())}"
+    return found
 
 
 def _cpu_seconds() -> float:
