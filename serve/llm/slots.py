@@ -21,12 +21,14 @@ class Slot:
         read: The conversation it has read, as text.
         used: When it was last taken, in requests.
         busy: Taken now.
+        leaving: Its listener has left; free in a moment, and worth waiting for by the conversation it has read.
     """
 
     number: int
     read: str = ""
     used: int = 0
     busy: bool = False
+    leaving: bool = False
 
 
 class Slots:
@@ -34,29 +36,47 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._slots = [Slot(number) for number in range(count)]
-        self._free = asyncio.Semaphore(count)
+        self._changed = asyncio.Event()
         self._clock = 0
 
     async def take(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> Slot:
-        """Wait for a free slot and return the best one."""
-        await self._free.acquire()
+        """Return the best slot; wait where none is free, or where the best is about to be."""
         text = "\n".join(json.dumps(part, ensure_ascii=False) for part in (list(tools), *messages))
-        slot = self._best(text, [slot for slot in self._slots if not slot.busy])
+        while True:
+            near = [slot for slot in self._slots if slot.leaving or not slot.busy]
+            if near and not (slot := self._best(text, near)).busy:
+                break
+            await self._changed.wait()
         self._clock += 1
         slot.busy, slot.used, slot.read = True, self._clock, text
         return slot
 
+    def leave(self, slot: Slot, taken: int) -> None:
+        """Say that the request which took a slot at `taken` wants no more of it."""
+        if slot.busy and slot.used == taken:
+            slot.leaving = True
+            self._wake()
+
     def give(self, slot: Slot) -> None:
         """Take a slot back."""
-        slot.busy = False
-        self._free.release()
+        slot.busy = slot.leaving = False
+        self._wake()
 
-    def _best(self, text: str, free: list[Slot]) -> Slot:
-        shared = {slot.number: _shared(text, slot.read) for slot in free}
-        same = [slot for slot in free if slot.read and len(slot.read) - shared[slot.number] <= _FORGETS]
+    @property
+    def busy(self) -> int:
+        """Slots at work."""
+        return sum(slot.busy for slot in self._slots)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed.clear()
+
+    def _best(self, text: str, near: list[Slot]) -> Slot:
+        shared = {slot.number: _shared(text, slot.read) for slot in near}
+        same = [slot for slot in near if slot.read and len(slot.read) - shared[slot.number] <= _FORGETS]
         if same:
             return max(same, key=lambda slot: shared[slot.number])
-        return min(free, key=lambda slot: slot.used)
+        return min(near, key=lambda slot: slot.used)
 
 
 def _shared(one: str, other: str) -> int:

@@ -129,6 +129,20 @@ async def test_conversations_keep_their_own_cache(llm: LanguageModel) -> None:
     assert min(cached[2:]) > 0.6
 
 
+async def test_who_asks_again_at_once_finds_what_was_read(llm: LanguageModel) -> None:
+    """A draft is dropped and asked again with one word more: the same cache, though the first is still stopping."""
+    if not isinstance(llm, PrefillingLanguageModel) or type(llm).__name__.startswith("Fake"):
+        pytest.skip("has no cache")
+    text = "Please tell me a long story about mountains and the people who live there with many"
+    draft = llm.chat(asking(text, max_tokens=100))
+    async with asyncio.timeout(60):
+        await anext(draft)
+    await draft.aclose()
+    usage = (await answered(llm, asking(f"{text} goats", max_tokens=2)))[-1].usage
+    assert usage is not None
+    assert usage.cached_tokens > 0.6 * usage.prompt_tokens
+
+
 async def test_tools_are_taken_where_they_are_promised(llm: LanguageModel) -> None:
     if not llm.capabilities.tools:
         pytest.skip("calls no tools")
