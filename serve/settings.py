@@ -26,6 +26,8 @@ RAY_ENVIRONMENT: dict[str, str] = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # One thread of WebRTC's runtime serves all calls of an agent replica; more only cost.
     "TOKIO_WORKER_THREADS": "1",
+    # OpenMP's threads spin while they wait, by default; next to other work that costs more than it brings.
+    "OMP_WAIT_POLICY": "passive",
 }
 """Set for the head, the workers and every process that holds a handle, before `ray` is imported."""
 

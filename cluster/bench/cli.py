@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,10 +81,10 @@ def hop_(times: TIMES = 200, as_json: JSON = False) -> None:
 
     Example: parley bench hop --times 500
     """
-    from cluster.bench import models
-
     run, profile = _up()
     _connect(run)
+    from cluster.bench import models  # imports ray, which reads the environment that _connect sets
+
     _show([_run(models.hop(profile, _say, times=times))], as_json)
 
 
@@ -93,10 +94,10 @@ def wer_(as_json: JSON = False) -> None:
 
     Example: parley bench wer
     """
-    from cluster.bench import models
-
     run, profile = _up()
     _connect(run)
+    from cluster.bench import models  # imports ray, which reads the environment that _connect sets
+
     _show([_run(models.wer(profile, _say))], as_json)
 
 
@@ -167,6 +168,8 @@ def _connect(run: State) -> None:
     from serve.settings import apply_ray_environment
 
     apply_ray_environment()
+    # Else Ray looks for the head at this machine's address on the network, and it listens on loopback.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     port = run.settings["ray"]["gcs_port"]

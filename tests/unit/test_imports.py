@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("serve", "agent", "api", "cluster")
 FROM_SERVE = {"serve.client", "serve.contracts", "serve.errors", "serve.config", "serve.settings"}
-BASE = {"serve.contracts", "serve.errors", "serve.config", "serve.settings", "serve.audio", "serve.worker", "serve.fakes"}
+BASE = {f"serve.{name}" for name in ("contracts", "errors", "config", "settings", "audio", "worker", "fakes")}
 
 
 def imports(path: Path) -> set[str]:
