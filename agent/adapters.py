@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
@@ -31,9 +33,14 @@ from serve.client import Models
 from serve.contracts import ChatRequest, RequestContext, SpeechRequest, TranscribeRequest
 from serve.errors import ParleyError
 
-_HISTORY_MOST, _HISTORY_KEPT = 24, 12
+logger = logging.getLogger("ray.serve.parley")
+
+_HISTORY_MOST, _HISTORY_KEPT = 20, 8
 """Messages of history: cut from the first number to the second at once, so that in between the prompt only grows and
 the model's prompt cache holds."""
+
+READ_SECONDS = 5.0
+"""How long reading ahead may take; an answer that is asked for meanwhile waits for what has been read."""
 
 ANSWER_SECONDS = 20.0
 """How long one answer, or one piece of speech, may take."""
@@ -107,6 +114,7 @@ class LanguageModel(llm.LLM[Any]):
     def __init__(self, models: Models, context: RequestContext, assistant: Assistant) -> None:
         super().__init__()
         self._models, self._context, self._assistant = models, context, assistant
+        self._reading: asyncio.Task[None] | None = None
 
     @property
     def model(self) -> str:
@@ -128,11 +136,37 @@ class LanguageModel(llm.LLM[Any]):
         once = APIConnectOptions(max_retry=0, timeout=ANSWER_SECONDS)
         return _Answer(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=once)
 
-    async def prefill(self, chat_ctx: llm.ChatContext, partial: str) -> None:
-        """Let the model read the conversation and what the caller has said so far."""
+    def read_ahead(self, chat_ctx: llm.ChatContext, partial: str = "") -> None:
+        """Let the model read the conversation, and what the caller has said so far, before it must answer.
+
+        Args:
+            chat_ctx: The conversation.
+            partial: The caller's words so far; the last one may still change and is left out.
+        """
+        said = " ".join(partial.split()[:-1])
+        if (partial and not said) or (self._reading and not self._reading.done()):
+            return
         ahead = chat_ctx.copy()
-        ahead.add_message(role="user", content=partial)
-        await self._models.prefill(self.request(ahead), RequestContext(self._context.call, timeout=2.0))
+        if said:
+            ahead.add_message(role="user", content=said)
+        self._reading = asyncio.create_task(self._read(self.request(ahead)), name="read ahead")
+
+    def stop_reading(self) -> None:
+        """The answer itself is asked for: it goes on from what has been read."""
+        if self._reading:
+            self._reading.cancel()
+
+    async def aclose(self) -> None:
+        """Stop; the call is over."""
+        if self._reading:
+            await utils.aio.cancel_and_wait(self._reading)
+        await super().aclose()
+
+    async def _read(self, request: ChatRequest) -> None:
+        try:
+            await self._models.prefill(request, RequestContext(self._context.call, timeout=READ_SECONDS))
+        except ParleyError as error:
+            logger.info("nothing was read ahead: %s", error.code)
 
     def request(self, chat_ctx: llm.ChatContext) -> ChatRequest:
         """Return the prompt: instructions, examples, and the recent part of the conversation."""
@@ -144,7 +178,9 @@ class LanguageModel(llm.LLM[Any]):
             for role, text in (("user", example.user), ("assistant", example.assistant))
         ]
         spoken = [m for m in messages if m["role"] != "system"]
-        if (over := len(spoken) - _HISTORY_KEPT) > 0:
+        # What the caller is about to say does not count: what was read ahead is cut where the request will be.
+        before = len(spoken) - (1 if spoken and spoken[-1]["role"] == "user" else 0)
+        if (over := before - _HISTORY_KEPT) > 0:
             block = _HISTORY_MOST - _HISTORY_KEPT
             spoken = spoken[over // block * block :]
         return ChatRequest([*system, *examples, *spoken], max_tokens=self._assistant.max_tokens)
@@ -165,6 +201,7 @@ class _Answer(llm.LLMStream):
 
     async def _run(self) -> None:
         source = cast(LanguageModel, self._llm)
+        source.stop_reading()
         context = RequestContext(source.context.call, timeout=self._conn_options.timeout)
         chunks = source.models.chat(source.request(self._chat_ctx), context)
         try:

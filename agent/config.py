@@ -38,7 +38,7 @@ class Turns(Strict):
 
     draft_silence: float = Field(default=0.096, gt=0, le=1, description="Silence after which a draft is sent ahead")
     end_silence: float = Field(default=0.25, gt=0, le=2, description="Silence that ends an utterance")
-    min_delay: float = Field(default=0.35, ge=0, le=5, description="From the end of speech: a finished sentence")
+    min_delay: float = Field(default=0.45, ge=0, le=5, description="From the end of speech: a finished sentence")
     max_delay: float = Field(default=0.6, ge=0, le=10, description="From the end of speech: one that may go on")
     detector: bool = Field(default=True, description="Judge by the sound of the voice whether a turn is over")
     interrupt_after: float = Field(default=0.3, ge=0, le=5, description="Speech that stops the answer")

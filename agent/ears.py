@@ -33,8 +33,11 @@ _WINDOW = VAD_WINDOW_SAMPLES / SAMPLE_RATE
 _ACTIVE, _STILL_ACTIVE = 0.5, 0.35
 """Silero's own thresholds: speech begins above the first and goes on above the second."""
 
-_MIN_SPEECH = 0.064
+_MIN_SPEECH = 2 * _WINDOW
 """Seconds of speech that open an utterance: two windows, so that a click does not."""
+
+_RESUMED_WITHIN = 1.0
+"""Seconds after an utterance in which one window is enough: a person who goes on must be heard before the answer."""
 
 _PREROLL = 10
 """Windows kept from before speech is certain: the first consonant is in them."""
@@ -75,6 +78,7 @@ class Ears:
         self._speaking = False
         self._speech = self._silence = self._spoken = 0.0
         self._samples = 0
+        self._since_utterance = _RESUMED_WITHIN
         self._utterance: Utterance | None = None
         self._ended: set[Utterance] = set()
 
@@ -112,7 +116,9 @@ class Ears:
             self._speech = 0.0
         if not self._speaking:
             self._preroll.append(window)
-            if self._speech >= _MIN_SPEECH:
+            resumed = self._since_utterance < _RESUMED_WITHIN
+            self._since_utterance += _WINDOW
+            if self._speech >= (_WINDOW if resumed else _MIN_SPEECH):
                 self._begin()
         else:
             self._spoken += _WINDOW
@@ -146,7 +152,7 @@ class Ears:
         ended, self._utterance = self._utterance, None
         self._ended.add(ended)
         ended.end().add_done_callback(lambda _: self._ended.discard(ended))
-        self._speaking, self._spoken = False, 0.0
+        self._speaking, self._spoken, self._since_utterance = False, 0.0, 0.0
 
     def _say(self, kind: stt.SpeechEventType, text: str) -> None:
         """Pass on what an utterance was understood as."""

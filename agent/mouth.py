@@ -100,7 +100,7 @@ class Mouth(io.AudioOutput):
     async def _pace(self) -> None:
         """Say segments, one after the other, for as long as the call lasts."""
         while True:
-            await self._wait(lambda: self._open and not self._paused)
+            await self._wait(lambda: self._open and (self._interrupted or not self._paused))
             await self._segment()
             finished = (self._played, self._interrupted)
             self._open = self._flushed = self._interrupted = False
@@ -110,7 +110,7 @@ class Mouth(io.AudioOutput):
 
     async def _segment(self) -> None:
         """Say one segment to its end, or to where it is interrupted."""
-        if self._audio:
+        if not self._interrupted:
             self.on_playback_started(created_at=time.time())
         due = time.monotonic()
         while not self._interrupted:

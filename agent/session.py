@@ -26,7 +26,6 @@ from agent.mouth import Mouth
 from agent.turns import TurnLog
 from serve.client import Models
 from serve.contracts import RequestContext
-from serve.errors import ParleyError
 
 logger = logging.getLogger("ray.serve.parley")
 
@@ -96,7 +95,6 @@ class Call:
         self._over = asyncio.Event()
         self._reason = "ended"
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._prefill: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Carry the call until the caller leaves, the room closes, or `end` is called."""
@@ -110,8 +108,7 @@ class Call:
                 await self._converse(room)
         finally:
             self._emit({"type": "ended", "reason": self._reason})
-            for task in [*self._tasks, *([self._prefill] if self._prefill else [])]:
-                await utils.aio.cancel_and_wait(task)
+            await utils.aio.cancel_and_wait(*self._tasks)
             async with asyncio.timeout(CONNECT_SECONDS):
                 await room.disconnect()
 
@@ -125,15 +122,15 @@ class Call:
         hearing, speaking = await asyncio.gather(
             self._models.capabilities("stt", self._context), self._models.capabilities("tts", self._context)
         )
+        model = LanguageModel(self._models, self._context, self._assistant)
         ears = Ears(
             self._models,
             self._request.call,
             self._turns,
             streaming=hearing.streaming,
             language=self._assistant.language,
-            on_partial=lambda text: self._read_ahead(session, text),
+            on_partial=lambda text: model.read_ahead(session.history, text),
         )
-        model = LanguageModel(self._models, self._context, self._assistant)
         rate = speaking.sample_rate or VOICE_RATE
         voice = Voice(self._models, self._context, self._assistant, rate)
         mouth = Mouth(room, rate)
@@ -146,9 +143,10 @@ class Call:
             aec_warmup_duration=None,
             user_away_timeout=None,
         )
-        self._model = model
         turns = TurnLog(session, self._models)
         turns.on_turn = lambda turn: self._publish(room, turn)
+        # While the answer is still heard, the model reads what the next prompt will begin with.
+        session.on("conversation_item_added", lambda _: model.read_ahead(session.history))
         session.on("close", lambda event: self.end(f"{event.reason.value}"))
         session.on("error", lambda event: self._failed(session, turns, event.error))
         room.on("participant_disconnected", lambda _: self._spawn(self._watch_alone(room)))
@@ -168,24 +166,12 @@ class Call:
             self._spawn(self._watch_alone(room))
             if self._assistant.greeting:
                 session.say(self._assistant.greeting)
+            model.read_ahead(session.history)
             await self._over.wait()
         finally:
             await session.aclose()
+            await model.aclose()
             await mouth.aclose()
-
-    def _read_ahead(self, session: AgentSession[None], partial: str) -> None:
-        """Let the language model read what is certain so far; one read at a time, the last word may still change."""
-        words = partial.split()[:-1]
-        if len(words) < 2 or (self._prefill and not self._prefill.done()):
-            return
-
-        async def prefill() -> None:
-            try:
-                await self._model.prefill(session.history, " ".join(words))
-            except ParleyError as error:
-                logger.info("nothing was read ahead: %s", error.code)
-
-        self._prefill = asyncio.create_task(prefill(), name="prefill")
 
     def _failed(self, session: AgentSession[None], turns: TurnLog, error: Any) -> None:
         """A model failed for good on this turn: say so, rather than be silent."""

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cluster import processes
 from serve.settings import apply_ray_environment
 
 apply_ray_environment()
 
 ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / "artifacts"
+
+PORTS = [
+    "api.port=18000",
+    "livekit.port=17880",
+    "livekit.udp_port=17882",
+    "ray.gcs_port=16379",
+    "ray.dashboard_port=18265",
+    "ray.dashboard_metrics_port=14227",
+    "ray.agent_port=15236",
+    "ray.proxy_port=18500",
+    "ray.haproxy_metrics_port=19101",
+    "ray.haproxy_stats_port=18404",
+    "ray.ingress_port=20000",
+]
+"""A cluster of the tests runs beside one that a person has up."""
 
 PAID = ("OPENAI", "AZURE", "DEEPGRAM", "ELEVEN", "ANTHROPIC", "GOOGLE", "AWS", "CARTESIA")
 """Providers whose keys no test may see: what is not there cannot be spent."""
@@ -71,3 +89,50 @@ class Parley:
                 file.writeframes(samples.tobytes())
             self._spoken[text] = path
         return self._spoken[text]
+
+
+@pytest.fixture(scope="session")
+def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
+    """Run the local profile, on ports of the tests' own, for as long as tests need it."""
+    from cluster import doctor, profile, up
+
+    os.environ["PARLEY_HOME"] = str(tmp_path_factory.mktemp("home"))
+    name = "local" if doctor.has_flite() else "local-pip"
+    settings = profile.load(name, PORTS)
+    told: list[str] = []
+    cluster = up.Cluster(settings, name, lambda step: told.append(f"{step.name} {step.seconds} {step.detail}"))
+    try:
+        cluster.start()
+        page = (cluster.addresses["page"] or "").rstrip("/")
+        yield Parley(page, cluster.addresses, cluster.logs, settings.agent.calls_per_replica)
+        problem = cluster.failure()
+    finally:
+        keep_logs(cluster.logs)
+        cluster.stop()
+    assert problem is None, problem
+    left = processes.find(cluster.run_id)
+    assert left == [], f"processes are left behind: {left}"
+
+
+def keep_logs(logs: Path) -> None:
+    """Copy Serve's logs where they can be read when a test has failed."""
+    kept = ARTIFACTS / "logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    if logs.is_dir():
+        shutil.copytree(logs / "serve", kept, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Show the last warnings of the cluster's logs beside a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    cluster = getattr(item, "funcargs", {}).get("parley")
+    if report.failed and isinstance(cluster, Parley):
+        lines: list[str] = []
+        for log in sorted((cluster.logs / "serve").glob("*.log")):
+            marked = [
+                line for line in log.read_text(errors="replace").splitlines() if "WARN" in line or "ERROR" in line
+            ]
+            lines += [f"{log.name}: {line[:300]}" for line in marked[-5:]]
+        report.sections.append(("the cluster's last warnings", "\n".join(lines[-40:])))

@@ -123,6 +123,19 @@ async def test_pause_holds_and_resume_goes_on_where_it_held(mouth: tuple[Mouth, 
     assert source.seconds == pytest.approx(0.4)
 
 
+async def test_what_is_interrupted_while_held_back_ends_all_the_same(mouth: tuple[Mouth, FakeSource]) -> None:
+    out, source = mouth
+    out.pause()
+    await out.capture_frame(audio(0.4))
+    out.flush()
+    await asyncio.sleep(0.02)
+    out.clear_buffer()
+    event = await asyncio.wait_for(out.wait_for_playout(), 1)
+    assert event.interrupted
+    assert event.playback_position == 0
+    assert source.frames == []
+
+
 async def test_an_answer_that_comes_in_drops_waits_for_its_next_piece(mouth: tuple[Mouth, FakeSource]) -> None:
     out, source = mouth
     for _ in range(3):

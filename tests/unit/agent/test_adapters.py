@@ -1,0 +1,60 @@
+"""The prompt: bounded, growing only between cuts, and the same whether it is read ahead or asked."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from livekit.agents import llm
+
+from agent.adapters import LanguageModel
+from agent.config import Assistant, Example
+from serve.client import Models
+from serve.contracts import RequestContext
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+async def model() -> LanguageModel:
+    assistant = Assistant(examples=[Example(user="u", assistant="a")], max_tokens=7)
+    return LanguageModel(cast(Models, object()), RequestContext("c"), assistant)
+
+
+def conversation(messages: int) -> llm.ChatContext:
+    context = llm.ChatContext()
+    context.add_message(role="system", content="be kind")
+    for number in range(messages):
+        context.add_message(role="user" if number % 2 == 0 else "assistant", content=f"m{number}")
+    return context
+
+
+def contents(model: LanguageModel, messages: int) -> list[Any]:
+    return [message["content"] for message in model.request(conversation(messages)).messages]
+
+
+async def test_instructions_and_examples_come_first(model: LanguageModel) -> None:
+    request = model.request(conversation(1))
+    assert [message["role"] for message in request.messages] == ["system", "user", "assistant", "user"]
+    assert request.max_tokens == 7
+
+
+async def test_history_is_bounded_and_keeps_the_newest(model: LanguageModel) -> None:
+    for messages in range(1, 200):
+        said = contents(model, messages)
+        assert len(said) <= 3 + 21
+        assert said[-1] == f"m{messages - 1}"
+
+
+async def test_between_cuts_the_prompt_only_grows(model: LanguageModel) -> None:
+    cuts = 0
+    for messages in range(1, 100):
+        now, then = contents(model, messages), contents(model, messages + 1)
+        cuts += then[: len(now)] != now
+    assert cuts <= 8
+
+
+async def test_what_is_read_ahead_begins_the_next_request(model: LanguageModel) -> None:
+    for messages in range(2, 100, 2):
+        ahead, asked = contents(model, messages), contents(model, messages + 1)
+        assert asked[: len(ahead)] == ahead
