@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, cast
 
 from livekit import rtc
@@ -146,10 +147,10 @@ class LanguageModel(llm.LLM[Any]):
         said = " ".join(partial.split()[:-1])
         if (partial and not said) or (self._reading and not self._reading.done()):
             return
-        ahead = chat_ctx.copy()
-        if said:
-            ahead.add_message(role="user", content=said)
-        self._reading = asyncio.create_task(self._read(self.request(ahead)), name="read ahead")
+        request = self.request(chat_ctx)
+        # With nothing said yet, an empty message stands where the caller's words will be.
+        messages = [*request.messages, {"role": "user", "content": said}]
+        self._reading = asyncio.create_task(self._read(replace(request, messages=messages)), name="read ahead")
 
     def stop_reading(self) -> None:
         """The answer itself is asked for: it goes on from what has been read."""

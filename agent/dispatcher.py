@@ -53,6 +53,10 @@ class Dispatcher:
         if self._main.done():
             raise RuntimeError("the dispatcher has stopped")
 
+    async def calls(self) -> list[str] | None:
+        """Return the ids of the calls this dispatcher holds; None while LiveKit does not send it any."""
+        return sorted(self._streams) if self._socket is not None else None
+
     async def __del__(self) -> None:
         self._main.cancel()
         await self._waiting.aclose()

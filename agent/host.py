@@ -28,16 +28,11 @@ class Agent:
     def __init__(self, config: dict[str, Any], routes: dict[str, Any]) -> None:
         self._config = AgentConfig.model_validate(config)
         self._models = Models(Routes.model_validate(routes))
-        self._calls: set[str] = set()
         _load_once(self._config)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new routes; live calls use them from their next request on."""
         self._models.update(Routes.model_validate(user_config["routes"]))
-
-    async def calls(self) -> list[str]:
-        """Return the ids of the calls this replica carries."""
-        return sorted(self._calls)
 
     async def call(self, request: CallRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Carry a call; yields its events, ends when it ends. Closing the stream ends the call."""
@@ -48,7 +43,6 @@ class Agent:
         # A task of its own: what the session keeps in context variables must be entered and left in one task.
         task = asyncio.create_task(call.run(), name=f"call {request.call}")
         task.add_done_callback(lambda _: events.put_nowait(None))
-        self._calls.add(request.call)
         try:
             while (event := await events.get()) is not None:
                 yield event
@@ -60,7 +54,6 @@ class Agent:
             if not task.done():
                 logger.error("call %s did not end within %.0f s", request.call, END_SECONDS)
                 task.cancel()
-            self._calls.discard(request.call)
             # WebRTC's threads belong to objects in reference cycles: without this they stay until a later collection.
             gc.collect()
 

@@ -30,13 +30,13 @@ _SECURITY_HEADERS = {
 }
 
 
-def create_app(config: ApiConfig, agent_name: str, agents: Callable[[], Any]) -> FastAPI:
+def create_app(config: ApiConfig, agent_name: str, dispatchers: Callable[[], Any]) -> FastAPI:
     """Build the application.
 
     Args:
         config: Limits and who is let in.
         agent_name: The name under which LiveKit dispatches calls.
-        agents: Returns the handle of the agent deployment.
+        dispatchers: Returns the handle of the dispatchers, who know the calls.
     """
     app = FastAPI(
         title="Parley",
@@ -48,7 +48,7 @@ def create_app(config: ApiConfig, agent_name: str, agents: Callable[[], Any]) ->
     )
     app.state.config = config
     app.state.agent_name = agent_name
-    app.state.agents = agents
+    app.state.dispatchers = dispatchers
     app.include_router(health.router)
     app.include_router(token.router)
     add_problem_handlers(app)

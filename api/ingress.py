@@ -13,8 +13,8 @@ from api.config import ApiConfig
 
 _serve: Any = ray.serve
 
-AGENT = ("Agent", "agent")
-"""Deployment and application that carry calls."""
+DISPATCHER = ("Dispatcher", "dispatcher")
+"""Deployment and application that know the calls in progress."""
 
 
 class Api:
@@ -26,12 +26,12 @@ class Api:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application; Serve asks for it once, after the constructor."""
-        return create_app(self._config, self._agent_name, _agents)
+        return create_app(self._config, self._agent_name, _dispatchers)
 
 
 @cache
-def _agents() -> Any:
-    return _serve.get_deployment_handle(AGENT[0], app_name=AGENT[1])
+def _dispatchers() -> Any:
+    return _serve.get_deployment_handle(DISPATCHER[0], app_name=DISPATCHER[1])
 
 
 def build(args: dict[str, Any]) -> Any:

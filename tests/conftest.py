@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,9 @@ class Parley:
             from cluster.call import speak
             from cluster.robot import RATE
 
-            samples = asyncio.run(speak([text]))[0].samples
+            # In a thread: whoever asks may have a loop of their own running.
+            with ThreadPoolExecutor(1) as pool:
+                samples = pool.submit(lambda: asyncio.run(speak([text]))).result(60)[0].samples
             path = ARTIFACTS / "speech" / f"{len(self._spoken)}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             with wave.open(str(path), "wb") as file:

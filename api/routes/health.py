@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 
 from api.problems import problem_response
 
+logger = logging.getLogger("ray.serve")
 router = APIRouter(tags=["health"])
 
 READY_SECONDS = 2.0
@@ -34,24 +37,30 @@ async def live() -> Health:
     return Health()
 
 
-@router.get("/health/ready", response_model=Health, responses={503: {"description": "No agent answers"}})
+@router.get("/health/ready", response_model=Health, responses={503: {"description": "No dispatcher answers"}})
 async def ready(request: Request) -> Health | JSONResponse:
-    """Say whether a call would be taken up: an agent replica answers."""
-    try:
-        await calls(request.app.state.agents)
-    except Exception as error:  # whatever it is, the answer is "not ready"
-        return problem_response(503, "Not ready", f"No agent answers ({type(error).__name__})")
+    """Say whether a call would be taken up: a dispatcher answers, and LiveKit sends it jobs."""
+    if await calls(request.app.state.dispatchers) is None:
+        return problem_response(503, "Not ready", "No dispatcher is registered with LiveKit; calls would ring unheard")
     return Health()
 
 
-@router.get("/api/v1/status")
-async def status(request: Request) -> Status:
+@router.get("/api/v1/status", response_model=Status, responses={503: {"description": "No dispatcher answers"}})
+async def status(request: Request) -> Status | JSONResponse:
     """Return how many calls are in progress."""
-    return Status(calls=len(await calls(request.app.state.agents)))
+    here = await calls(request.app.state.dispatchers)
+    if here is None:
+        return problem_response(503, "Not ready", "No dispatcher is registered with LiveKit")
+    return Status(calls=len(here))
 
 
-async def calls(agents: Any) -> list[str]:
-    """Return the ids of all calls in progress, asking every agent replica."""
-    async with asyncio.timeout(READY_SECONDS):
-        answers: list[list[str]] = await agents().broadcast("calls").results_async()
-    return [call for replica in answers for call in replica]
+async def calls(dispatchers: Callable[[], Any]) -> list[str] | None:
+    """Return the ids of all calls in progress, or None where no dispatcher takes calls."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            answers: list[list[str] | None] = await dispatchers().broadcast("calls").results_async()
+    except Exception as error:  # whatever it is, nobody can be asked
+        logger.warning("no dispatcher answers: %s", type(error).__name__)
+        return None
+    here = [answer for answer in answers if answer is not None]
+    return [call for answer in here for call in answer] if here else None

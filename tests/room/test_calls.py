@@ -30,8 +30,8 @@ async def calls(parley: Parley) -> int:
 
 async def until_calls(parley: Parley, count: int, seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while await calls(parley) != count:
-            await asyncio.sleep(0.2)  # noqa: ASYNC110  # there is no event for it
+        while await calls(parley) != count:  # noqa: ASYNC110  # no event tells it
+            await asyncio.sleep(0.2)
 
 
 @pytest.fixture(autouse=True)

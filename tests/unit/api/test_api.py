@@ -19,17 +19,17 @@ pytestmark = pytest.mark.unit
 SECRET = "a-secret-that-is-long-enough-for-hs256"
 
 
-class FakeAgents:
-    """Stands where the agent deployment's handle does."""
+class FakeDispatchers:
+    """Stands where the dispatchers' handle does."""
 
-    def __init__(self, calls: list[list[str]] | Exception) -> None:
+    def __init__(self, calls: list[list[str] | None] | Exception) -> None:
         self.answer = calls
 
-    def broadcast(self, method: str) -> FakeAgents:
+    def broadcast(self, method: str) -> FakeDispatchers:
         assert method == "calls"
         return self
 
-    async def results_async(self) -> list[list[str]]:
+    async def results_async(self) -> list[list[str] | None]:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -41,8 +41,8 @@ async def client(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
     monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:7880")
     settings.cache_clear()
-    agents = FakeAgents(getattr(request, "param", [["a", "b"], ["c"]]))
-    app = create_app(ApiConfig(), "parley", lambda: agents)
+    dispatchers = FakeDispatchers(getattr(request, "param", [["a", "b"], ["c"]]))
+    app = create_app(ApiConfig(), "parley", lambda: dispatchers)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as http:
         yield http
     settings.cache_clear()
@@ -65,7 +65,7 @@ async def test_a_token_names_room_caller_and_agent_and_lives_minutes(client: htt
 
 
 async def test_every_call_has_a_room_of_its_own_whatever_the_caller_asks(client: httpx.AsyncClient) -> None:
-    wish = {"room_name": "call-of-somebody", "participant_identity": "agent-1", "room_config": {"agents": []}}
+    wish: dict[str, Any] = {"room_name": "call-of-somebody", "participant_identity": "agent-1", "room_config": {"agents": []}}
     first, second = [claims(await client.post("/api/v1/token", json=wish)) for _ in range(2)]
     assert first["video"]["room"] != second["video"]["room"]
     assert "call-of-somebody" not in (first["video"]["room"], second["video"]["room"])
@@ -123,10 +123,11 @@ async def test_health_and_status(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/v1/status")).json() == {"calls": 3}
 
 
-@pytest.mark.parametrize("client", [RuntimeError("no agents")], indirect=True)
-async def test_not_ready_without_agents(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("client", [RuntimeError("none"), [], [None, None]], indirect=True)
+async def test_not_ready_without_a_registered_dispatcher(client: httpx.AsyncClient) -> None:
     answer = await client.get("/health/ready")
     assert answer.status_code == 503
+    assert (await client.get("/api/v1/status")).status_code == 503
     assert (await client.get("/health/live")).status_code == 200
 
 
