@@ -88,7 +88,7 @@ class Dispatcher:
                 self._agents = handle.options(method_name="call", stream=True)
                 async with asyncio.timeout(RESERVE_SECONDS), self._agents.choose_replica():
                     return
-            except (TimeoutError, ray_serve.exceptions.RayServeException):
+            except (TimeoutError, KeyError, ray_serve.exceptions.RayServeException):
                 await asyncio.sleep(0.2)  # there is no event for "an application has come up"
 
     async def _serve(self, http: aiohttp.ClientSession) -> None:

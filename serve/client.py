@@ -91,7 +91,7 @@ def serve_handle(model: str, role: Role) -> Handle:
     ray_serve: Any = ray.serve
     try:
         handle = ray_serve.get_deployment_handle(DEPLOYMENTS[role], app_name=model)
-    except RayServeException as error:
+    except (KeyError, RayServeException) as error:
         raise NotDeployed(f"no model {model!r} is running; `parley status` lists what is") from error
     # Calls come from a replica's own loop, on the machine that has the model where there is a choice.
     if not handle.is_initialized:  # Serve gives the same handle to all who ask in one process

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cluster import processes
+from serve.config import Routes
 from serve.settings import apply_ray_environment
 
 apply_ray_environment()
+# Drivers look for the head on loopback, where it listens.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / "artifacts"
@@ -65,13 +69,28 @@ class Parley:
         page: Address of the page.
         addresses: All addresses, as `parley status` prints them.
         logs: Folder of the logs.
+        profile_calls: Calls that its agents take at once.
+        ray: Address of Ray, for drivers.
+        routes: Which model serves each role.
+        run: Finds its processes.
     """
 
     page: str
     addresses: dict[str, str | None]
     logs: Path
     profile_calls: int
+    ray: str
+    routes: Routes
+    run: str
     _spoken: dict[str, Path] = field(default_factory=dict[str, Path])
+
+    def replica(self, application: str) -> psutil.Process:
+        """Return the process of an application's only replica."""
+        found = [
+            each for each in processes.find(self.run) if f"ServeReplica:{application}:" in " ".join(each.cmdline())
+        ]
+        assert len(found) == 1, found
+        return found[0]
 
     def speech(self, text: str) -> Path:
         """Return a WAV (16 kHz mono) of a text spoken by the embedded voice."""
@@ -108,7 +127,15 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
     try:
         cluster.start()
         page = (cluster.addresses["page"] or "").rstrip("/")
-        yield Parley(page, cluster.addresses, cluster.logs, settings.agent.calls_per_replica)
+        yield Parley(
+            page,
+            cluster.addresses,
+            cluster.logs,
+            settings.agent.calls_per_replica,
+            f"127.0.0.1:{settings.ray.gcs_port}",
+            settings.routes,
+            cluster.run_id,
+        )
         problem = cluster.failure()
     finally:
         keep_logs(cluster.logs)

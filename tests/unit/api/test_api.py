@@ -65,7 +65,11 @@ async def test_a_token_names_room_caller_and_agent_and_lives_minutes(client: htt
 
 
 async def test_every_call_has_a_room_of_its_own_whatever_the_caller_asks(client: httpx.AsyncClient) -> None:
-    wish: dict[str, Any] = {"room_name": "call-of-somebody", "participant_identity": "agent-1", "room_config": {"agents": []}}
+    wish: dict[str, Any] = {
+        "room_name": "call-of-somebody",
+        "participant_identity": "agent-1",
+        "room_config": {"agents": []},
+    }
     first, second = [claims(await client.post("/api/v1/token", json=wish)) for _ in range(2)]
     assert first["video"]["room"] != second["video"]["room"]
     assert "call-of-somebody" not in (first["video"]["room"], second["video"]["room"])
