@@ -142,6 +142,8 @@ class Call:
             turn_handling=_turn_handling(self._turns),
             aec_warmup_duration=None,
             user_away_timeout=None,
+            # Who has hung up says nothing more: the line is free at once.
+            session_close_transcript_timeout=0.1,
         )
         turns = TurnLog(session, self._models)
         turns.on_turn = lambda turn: self._publish(room, turn)
@@ -149,7 +151,7 @@ class Call:
         session.on("conversation_item_added", lambda _: model.read_ahead(session.history))
         session.on("close", lambda event: self.end(f"{event.reason.value}"))
         session.on("error", lambda event: self._failed(session, turns, event.error))
-        room.on("participant_disconnected", lambda _: self._spawn(self._watch_alone(room)))
+        room.on("participant_disconnected", lambda who: self._on_left(room, who))
         try:
             session.output.audio = mouth
             await asyncio.gather(
@@ -186,6 +188,15 @@ class Call:
         """Tell the dispatcher and the page what a turn was and how long it took."""
         self._emit({"type": "turn", **{key: value for key, value in turn.items() if key not in ("heard", "answer")}})
         self._spawn(room.local_participant.send_text(json.dumps(turn), topic="parley.turn"))
+
+    def _on_left(self, room: rtc.Room, who: rtc.RemoteParticipant) -> None:
+        """Somebody has left: who hung up ends the call at once; who was cut off may come back."""
+        if room.remote_participants:
+            return
+        if who.disconnect_reason == rtc.DisconnectReason.CLIENT_INITIATED:
+            self.end("caller left")
+        else:
+            self._spawn(self._watch_alone(room))
 
     async def _watch_alone(self, room: rtc.Room) -> None:
         """End a call whose room has been empty for a while: callers can be gone before they are linked."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -83,6 +84,12 @@ class Parley:
     routes: Routes
     run: str
     _spoken: dict[str, Path] = field(default_factory=dict[str, Path])
+
+    async def until_calls(self, count: int, seconds: float = 20) -> None:
+        """Wait until so many calls are in progress."""
+        async with httpx.AsyncClient(timeout=10) as http, asyncio.timeout(seconds):
+            while (await http.get(f"{self.page}/api/v1/status")).json().get("calls") != count:  # noqa: ASYNC110  # no event tells it
+                await asyncio.sleep(0.1)
 
     def replica(self, application: str) -> psutil.Process:
         """Return the process of an application's only replica."""

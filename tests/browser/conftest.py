@@ -51,6 +51,8 @@ class Parley(Protocol):
 
     def speech(self, text: str) -> Path: ...
 
+    async def until_calls(self, count: int, seconds: float = 20) -> None: ...
+
 
 @dataclass
 class Caller:
@@ -223,3 +225,9 @@ def question(parley: Parley, tmp_path: Path) -> Question:
         return padded(speech, tmp_path / "question.wav", before_s=6, after_s=20)
 
     return asked
+
+
+@pytest.fixture(autouse=True)
+async def lines_are_free(parley: Parley) -> None:
+    """Begin when the call of the test before has ended, so that nobody is told that all lines are busy."""
+    await parley.until_calls(0)

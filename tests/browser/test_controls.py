@@ -53,7 +53,7 @@ async def test_space_starts_and_escape_ends(open_page: OpenPage) -> None:
     caller = await open_page(prepare=lambda page: page.add_init_script(KEEP_MICROPHONES))
     await caller.page.keyboard.press("Space")
     await caller.there()
-    assert await caller.page.evaluate(MICROPHONE_IS_LIVE)
+    await caller.page.wait_for_function(MICROPHONE_IS_LIVE, timeout=5000)
     await caller.page.keyboard.press("Escape")
     await expect(caller.state).to_have_text("Call ended")
     await caller.page.wait_for_function(f"() => !({MICROPHONE_IS_LIVE})()", timeout=5000)

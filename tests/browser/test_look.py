@@ -108,16 +108,19 @@ async def test_the_newest_words_are_followed_unless_the_reader_went_up(open_page
     caller = await open_page(size=(390, 600))
     await caller.button("Type instead").click()
     await caller.there()
-    from_end = "(log) => log.scrollHeight - log.scrollTop - log.clientHeight"
+    at_end = """() => {
+        const log = document.querySelector("[role=log]");
+        return Math.abs(log.scrollHeight - log.scrollTop - log.clientHeight) <= 2;
+    }"""
     log = caller.page.get_by_role("log")
     for count in range(2):
         await caller.write(f"Question {count}: " + "why is the sea salty, and the rain not? " * 5)
         await expect(caller.answered).to_have_count(count + 1, timeout=SAY_MS)
-    assert abs(await log.evaluate(from_end)) <= 2
+    await caller.page.wait_for_function(at_end, timeout=5000)
     await log.evaluate("(log) => log.scrollTo(0, 0)")
     await expect(caller.button("Newest")).to_be_visible()
     await caller.write("And now?")
     await expect(caller.answered).to_have_count(3, timeout=SAY_MS)
     assert await log.evaluate("(log) => log.scrollTop") == 0
     await caller.button("Newest").click()
-    assert abs(await log.evaluate(from_end)) <= 2
+    await caller.page.wait_for_function(at_end, timeout=5000)

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 
-import httpx
 import jiwer
 import pytest
 
@@ -23,23 +22,12 @@ LONG = "Please tell me a long story about the sea."
 Say = Callable[[str], Utterance]
 
 
-async def calls(parley: Parley) -> int:
-    async with httpx.AsyncClient(timeout=10) as http:
-        return int((await http.get(f"{parley.page}/api/v1/status")).json()["calls"])
-
-
-async def until_calls(parley: Parley, count: int, seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while await calls(parley) != count:  # noqa: ASYNC110  # no event tells it
-            await asyncio.sleep(0.2)
-
-
 @pytest.fixture(autouse=True)
 async def all_lines_free(parley: Parley) -> AsyncGenerator[None]:
     """Each test begins, and ends, with no call in progress."""
-    await until_calls(parley, 0)
+    await parley.until_calls(0)
     yield
-    await until_calls(parley, 0)
+    await parley.until_calls(0)
 
 
 def words(text: str) -> str:
@@ -87,7 +75,7 @@ async def test_the_call_over_the_cap_is_told_busy_and_rung_when_a_line_is_free(p
             await robots[0].aclose()
             await late.answered(wait=20)
             assert late.busy_position is None
-            assert await calls(parley) == parley.profile_calls
+            await parley.until_calls(parley.profile_calls)
 
 
 async def test_calls_at_once_do_not_hear_each_other(parley: Parley, say: Say) -> None:
@@ -102,15 +90,15 @@ async def test_calls_at_once_do_not_hear_each_other(parley: Parley, say: Say) ->
 async def test_who_leaves_frees_everything(parley: Parley) -> None:
     async with Robot(parley.page) as robot:
         await robot.answered()
-        await until_calls(parley, 1)
-    await until_calls(parley, 0, 8)
+        await parley.until_calls(1)
+    await parley.until_calls(0, 8)
 
 
 async def test_who_leaves_at_once_frees_everything(parley: Parley) -> None:
     async with Robot(parley.page):
         pass
     await asyncio.sleep(0.5)  # the job may still be on its way to an agent
-    await until_calls(parley, 0, 12)
+    await parley.until_calls(0, 12)
 
 
 async def test_typed_messages_are_answered_with_the_voice(parley: Parley) -> None:
