@@ -172,7 +172,9 @@ class LanguageModel(llm.LLM[Any]):
     def request(self, chat_ctx: llm.ChatContext) -> ChatRequest:
         """Return the prompt: instructions, examples, and the recent part of the conversation."""
         messages: list[dict[str, Any]] = cast(Any, chat_ctx).to_provider_format("openai")[0]
-        system = [m for m in messages if m["role"] == "system"][:1]
+        # The session adds instructions to what it asks, not to the history that is read ahead.
+        instructions = {"role": "system", "content": self._assistant.instructions}
+        system = [m for m in messages if m["role"] == "system"][:1] or [instructions]
         examples = [
             {"role": role, "content": text}
             for example in self._assistant.examples

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import jiwer
 import pytest
+from livekit import api, rtc
 
 from cluster.call import Utterance, place, report
 from cluster.robot import LineBusy, Robot
@@ -125,3 +126,32 @@ async def test_a_recording_has_both_sides(parley: Parley, say: Say) -> None:
     both, _ = soundfile.read(result.recording)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     assert both.shape[1] == 2  # pyright: ignore[reportUnknownMemberType]
     assert (abs(both).max(axis=0) > 0.05).all()  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+async def test_a_forged_token_is_refused(parley: Parley) -> None:
+    async def forged() -> tuple[str, str]:
+        grants = api.VideoGrants(room_join=True, room="somewhere")
+        token = api.AccessToken("parley", "not-the-secret-that-the-server-knows").with_identity("x").with_grants(grants)
+        return parley.addresses["livekit"] or "", token.to_jwt()
+
+    with pytest.raises(rtc.ConnectError):
+        async with Robot(parley.page, forged):
+            pass
+
+
+async def test_calls_leave_no_thread_behind(parley: Parley, say: Say) -> None:
+    agent = parley.replica("agent")
+
+    async def threads() -> int:
+        await parley.until_calls(0)
+        return agent.num_threads()
+
+    await place(parley.page, [say(QUESTION)])
+    before = await threads()
+    for _ in range(3):
+        async with Robot(parley.page) as robot:
+            await robot.answered()
+            await robot.heard_after(robot.joined, 10)
+    async with asyncio.timeout(10):
+        while await threads() > before + 1:  # noqa: ASYNC110  # no event tells it
+            await asyncio.sleep(0.2)

@@ -39,6 +39,15 @@ async def test_instructions_and_examples_come_first(model: LanguageModel) -> Non
     assert request.max_tokens == 7
 
 
+async def test_history_without_instructions_reads_the_same(model: LanguageModel) -> None:
+    history = llm.ChatContext()
+    history.add_message(role="user", content="m0")
+    asked = llm.ChatContext()
+    asked.add_message(role="system", content=Assistant().instructions)
+    asked.add_message(role="user", content="m0")
+    assert model.request(history).messages == model.request(asked).messages
+
+
 async def test_history_is_bounded_and_keeps_the_newest(model: LanguageModel) -> None:
     for messages in range(1, 200):
         said = contents(model, messages)
