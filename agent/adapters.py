@@ -137,19 +137,17 @@ class LanguageModel(llm.LLM[Any]):
         once = APIConnectOptions(max_retry=0, timeout=ANSWER_SECONDS)
         return _Answer(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=once)
 
-    def read_ahead(self, chat_ctx: llm.ChatContext, partial: str = "") -> None:
-        """Let the model read the conversation, and what the caller has said so far, before it must answer.
+    def read_ahead(self, chat_ctx: llm.ChatContext) -> None:
+        """Let the model read the conversation so far, before the caller asks on.
 
-        Args:
-            chat_ctx: The conversation.
-            partial: The caller's words so far; the last one may still change and is left out.
+        What the caller says is not read while it is spoken: it is short, and with four callers on two cores reading
+        each word's prompt again cost more than it brought (docs/performance.md).
         """
-        said = " ".join(partial.split()[:-1])
-        if (partial and not said) or (self._reading and not self._reading.done()):
+        if self._reading and not self._reading.done():
             return
         request = self.request(chat_ctx)
-        # With nothing said yet, an empty message stands where the caller's words will be.
-        messages = [*request.messages, {"role": "user", "content": said}]
+        # An empty message stands where the caller's words will be.
+        messages = [*request.messages, {"role": "user", "content": ""}]
         self._reading = asyncio.create_task(self._read(replace(request, messages=messages)), name="read ahead")
 
     def stop_reading(self) -> None:

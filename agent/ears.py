@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable
 
 import numpy as np
 from livekit import rtc
@@ -52,7 +52,6 @@ class Ears:
         turns: When to draft and when to end an utterance.
         streaming: The recogniser decodes while the person speaks.
         language: Of the caller, BCP 47.
-        on_partial: Told what the caller has said so far, while they speak.
     """
 
     def __init__(
@@ -63,13 +62,11 @@ class Ears:
         *,
         streaming: bool,
         language: str,
-        on_partial: Callable[[str], None],
     ) -> None:
         self._models = models
         self._context = RequestContext(call, timeout=10.0)
         self._turns = turns
         self._streaming = streaming
-        self._on_partial = on_partial
         self._language = LanguageCode(language)
         self._silero = SileroVAD()
         self.vad_events: utils.aio.Chan[vad.VADEvent] = utils.aio.Chan()
@@ -158,8 +155,6 @@ class Ears:
         """Pass on what an utterance was understood as."""
         if self._events.closed:
             return
-        if text and kind is stt.SpeechEventType.INTERIM_TRANSCRIPT:
-            self._on_partial(text)
         if text or kind is stt.SpeechEventType.FINAL_TRANSCRIPT:
             data = stt.SpeechData(language=self._language, text=text, confidence=1.0)
             self._events.send_nowait(stt.SpeechEvent(kind, alternatives=[data]))

@@ -129,7 +129,6 @@ class Call:
             self._turns,
             streaming=hearing.streaming,
             language=self._assistant.language,
-            on_partial=lambda text: model.read_ahead(session.history, text),
         )
         rate = speaking.sample_rate or VOICE_RATE
         voice = Voice(self._models, self._context, self._assistant, rate)

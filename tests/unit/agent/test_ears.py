@@ -31,9 +31,7 @@ class FakeSilero:
 @pytest.fixture
 async def ears(monkeypatch: pytest.MonkeyPatch) -> Ears:
     monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
-    return Ears(
-        cast(Models, FakeModels()), "call", Turns(), streaming=True, language="en", on_partial=lambda text: None
-    )
+    return Ears(cast(Models, FakeModels()), "call", Turns(), streaming=True, language="en")
 
 
 def frames(*stretches: tuple[float, int]) -> list[rtc.AudioFrame]:
