@@ -20,6 +20,9 @@ ANSWER_SECONDS = 20.0
 SPOKEN_SECONDS = 90.0
 """An answer may take this long to be spoken."""
 GREETING_SECONDS = 12.0
+APART_SECONDS = 0.5
+"""Callers at once begin this much after one another: people do not speak in step."""
+
 DEFAULT_QUESTION = "Hello, can you hear me?"
 
 
@@ -181,11 +184,12 @@ async def place(
         await asyncio.to_thread(out.mkdir, parents=True, exist_ok=True)
     count = turns if turns is not None else len(utterances)
     plan = [utterances[turn % len(utterances)] for turn in range(count)]
-    return list(await asyncio.gather(*(_call(Robot(page, access), f"{n + 1}", plan, wait, out) for n in range(calls))))
+    return list(await asyncio.gather(*(_call(Robot(page, access), n, plan, wait, out) for n in range(calls))))
 
 
-async def _call(caller: Robot, name: str, plan: Sequence[Utterance], wait: float, out: Path | None) -> CallResult:
-    result = CallResult(name)
+async def _call(caller: Robot, number: int, plan: Sequence[Utterance], wait: float, out: Path | None) -> CallResult:
+    result = CallResult(f"{number + 1}")
+    await asyncio.sleep(number * APART_SECONDS)
     try:
         async with caller as robot:
             result.room = result.call = robot.name

@@ -21,6 +21,10 @@ import numpy.typing as npt
 from livekit import rtc
 
 from serve.errors import BadRequest, Unavailable
+from serve.settings import apply_ray_environment
+
+# WebRTC's runtime reads its number of threads when it is first used.
+apply_ray_environment()
 
 RATE = 16000
 """Hz, in and out."""
@@ -30,6 +34,7 @@ _AUDIBLE = 200.0
 """Root mean square of 10 ms, of 32768, above which a person hears speech; WebRTC's comfort noise stays below 50."""
 
 CONNECT_SECONDS = 10.0
+_SILENCE = np.zeros(int(RATE * _BEAT), np.int16)
 
 Samples = npt.NDArray[np.int16]
 
@@ -119,7 +124,7 @@ class Robot:
         source = rtc.AudioSource(RATE, 1, queue_size_ms=0)
         self.joined = time.perf_counter()
         async with asyncio.timeout(CONNECT_SECONDS):
-            await room.connect(url, token)
+            await room.connect(url, token, rtc.RoomOptions(single_peer_connection=True))
             track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
             options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
             await room.local_participant.publish_track(track, options)
@@ -240,8 +245,10 @@ class Robot:
         while True:
             part = self._outgoing[:size]
             self._outgoing = self._outgoing[size:]
-            beat = np.zeros(size, np.int16)
-            beat[: len(part)] = part
+            beat = _SILENCE
+            if len(part):
+                beat = np.zeros(size, np.int16)
+                beat[: len(part)] = part
             half = size // 2
             for frame in (beat[:half], beat[half:]):
                 await source.capture_frame(rtc.AudioFrame(frame.tobytes(), RATE, 1, half))
@@ -257,17 +264,19 @@ class Robot:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
     async def _listen(self, track: rtc.Track) -> None:
-        stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1, frame_size_ms=10)
+        stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1, frame_size_ms=20)
         try:
             async for event in stream:
                 now = time.perf_counter()
                 samples = np.frombuffer(event.frame.data, dtype=np.int16)
                 self._received.append((now, samples))
-                if loud_frames(samples).any():
+                if np.abs(samples).max() > _AUDIBLE and (loud := loud_frames(samples)).any():
                     if self.sounds and now - self.sounds[-1].ended < 0.3:
                         self.sounds[-1].ended = now
                     else:
-                        self.sounds.append(Sound(now, now))
+                        # The frame's first 10 ms are played at its arrival, the second 10 ms later.
+                        began = now + 0.01 * int(np.argmax(loud))
+                        self.sounds.append(Sound(began, began))
                         self._notify()
         finally:
             await stream.aclose()
