@@ -193,6 +193,8 @@ async def open_page(parley: Parley, tmp_path: Path) -> AsyncIterator[OpenPage]:
             if prepare is not None and (waiting := prepare(page)) is not None:
                 await waiting  # type: ignore[misc]
             await page.goto(parley.page)
+            # A key that is pressed before the page has come alive is lost, and no person is that quick.
+            await expect(page.get_by_role("button", name="Start talking")).to_be_visible()
             # A person who closes the page hangs up; a browser that is ended does not, and holds the line for a while.
             stack.push_async_callback(page.goto, "about:blank")
             return caller
