@@ -17,6 +17,7 @@ import aiohttp
 from livekit import api
 from livekit.protocol import agent as proto
 from livekit.protocol import models
+from ray.serve.exceptions import RequestCancelledError
 
 from agent.config import APPLICATION, DEPLOYMENT, AgentConfig, CallRequest
 from agent.livekit import livekit_api, worker_token
@@ -176,8 +177,8 @@ class Dispatcher:
                 elif event["type"] == "ended":
                     await self._report(job.id, STATUS.JS_SUCCESS)
                 logger.info("call %s: %s", job.id, event["type"])
-        except asyncio.CancelledError:
-            raise
+        except RequestCancelledError:
+            logger.info("call %s: ended by LiveKit", job.id)
         except Exception as raw:
             status, error = STATUS.JS_FAILED, type(raw).__name__
             logger.warning("call %s broke: %s", job.id, error)
