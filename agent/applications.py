@@ -19,14 +19,7 @@ def host(config: AgentConfig, routes: Routes) -> dict[str, Any]:
         "health_check_timeout_s": 10,
         "graceful_shutdown_timeout_s": 5,
     }
-    if config.replicas.min == config.replicas.max:
-        deployment["num_replicas"] = config.replicas.min
-    else:
-        deployment["autoscaling_config"] = {
-            "min_replicas": config.replicas.min,
-            "max_replicas": config.replicas.max,
-            "target_ongoing_requests": config.replicas.target_ongoing,
-        }
+    deployment |= config.replicas.deployment()
     return {
         "name": APPLICATION,
         "route_prefix": None,

@@ -40,14 +40,7 @@ def application(model: ModelConfig) -> dict[str, Any]:
         "health_check_timeout_s": 10,
         "graceful_shutdown_timeout_s": 30,
     }
-    if model.replicas.min == model.replicas.max:
-        deployment["num_replicas"] = model.replicas.min
-    else:
-        deployment["autoscaling_config"] = {
-            "min_replicas": model.replicas.min,
-            "max_replicas": model.replicas.max,
-            "target_ongoing_requests": model.replicas.target_ongoing,
-        }
+    deployment |= model.replicas.deployment()
     deployments = [deployment]
     if _sticky(model):
         deployment["request_router_config"] = _STICKY

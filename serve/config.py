@@ -39,6 +39,17 @@ class Replicas(Strict):
             raise ValueError(f"min ({self.min}) is above max ({self.max})")
         return self
 
+    def deployment(self) -> dict[str, Any]:
+        """Return what Serve's declarative configuration says of a deployment's replicas."""
+        if self.min == self.max:
+            return {"num_replicas": self.min}
+        scaling = {
+            "min_replicas": self.min,
+            "max_replicas": self.max,
+            "target_ongoing_requests": self.target_ongoing,
+        }
+        return {"autoscaling_config": scaling}
+
 
 class ModelConfig(Strict):
     """One model: a Serve application of its own."""
