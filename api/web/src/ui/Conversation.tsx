@@ -14,6 +14,7 @@ export function Conversation({ state }: { state: CallState }) {
   const scroller = useRef<HTMLElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const follow = useRef(true);
+  const top = useRef(0);
   const [behind, setBehind] = useState(false);
 
   const toEnd = useCallback(() => {
@@ -25,7 +26,11 @@ export function Conversation({ state }: { state: CallState }) {
   const scrolled = () => {
     const box = scroller.current;
     if (box === null) return;
-    follow.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
+    const near = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
+    // Text that grew since the last scroll also puts the end out of sight: only a reader moves upwards.
+    const up = box.scrollTop < top.current;
+    top.current = box.scrollTop;
+    follow.current = near || (follow.current && !up);
     setBehind(!follow.current);
   };
 
