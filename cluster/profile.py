@@ -149,12 +149,12 @@ def _problems(profile: Profile) -> list[tuple[positions.Path, str]]:
         except ConfigError as error:
             found.append(((*at, "options"), str(error)))
     for role in ROLES:
-        name = profile.routes.model(role)
-        if name not in roles:
-            fitting = [known for known, serves in roles.items() if serves == role]
-            found.append((("routes", role), f"no model is named {name!r}; {_choices(name, fitting)}"))
-        elif roles[name] and roles[name] != role:
-            found.append((("routes", role), f"{name!r} is a {roles[name]} model"))
+        for name in profile.routes.route(role).names():
+            if name not in roles:
+                fitting = [known for known, serves in roles.items() if serves == role]
+                found.append((("routes", role), f"no model is named {name!r}; {_choices(name, fitting)}"))
+            elif roles[name] and roles[name] != role:
+                found.append((("routes", role), f"{name!r} is a {roles[name]} model"))
     return found
 
 

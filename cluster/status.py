@@ -41,7 +41,7 @@ def gather(run: State) -> dict[str, Any]:
     finally:
         serve.close()
     models: list[dict[str, Any]] = []
-    routes: dict[str, str] = {}
+    routes: dict[str, Any] = {}
     for name, config in configs.items():
         args = cast("dict[str, Any]", config.get("args") or {})
         if "model" in args:
@@ -57,6 +57,7 @@ def gather(run: State) -> dict[str, Any]:
             )
         if "routes" in args:
             routes = _live_routes(config) or args["routes"]
+    routes = {role: route["default"] for role, route in routes.items()}
     return {"addresses": run.addresses, "models": models, "routes": routes, "calls": _calls(run)}
 
 
@@ -66,7 +67,7 @@ def _role(engine: str) -> str:
     return registry.entry(engine).role
 
 
-def _live_routes(config: dict[str, Any]) -> dict[str, str]:
+def _live_routes(config: dict[str, Any]) -> dict[str, Any]:
     for deployment in config.get("deployments") or ():
         settings = cast("dict[str, Any]", deployment.get("user_config") or {})
         if settings.get("routes"):

@@ -1,7 +1,7 @@
-"""Role -> typed calls on models over Serve handles: route, deadline, another replica on failure, cancel.
+"""Role -> typed calls on models over Serve handles: route, deadline, another replica or model on failure, cancel.
 
-Callers name a role; the routes say which model serves it now. Every call has a deadline, and however it ends,
-the replica's work ends with it (a dropped stream alone would go on working: `cancel()` is what stops it).
+Callers name a role; the routes say which model serves it now, and which ones stand by. Every call has a deadline, and
+however it ends, the replica's work ends with it (a dropped stream alone would go on working: `cancel()` stops it).
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar, cast
 
 import ray.exceptions
@@ -21,6 +23,7 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 
+from serve.circuit import Circuit
 from serve.config import DEPLOYMENTS, Routes
 from serve.contracts import (
     Capabilities,
@@ -49,7 +52,7 @@ logger = logging.getLogger("ray.serve.parley")
 T = TypeVar("T")
 
 ATTEMPTS = 3
-"""Tries of one request within its deadline: the first, and two on other replicas."""
+"""Tries of one request on one model: the first, and two on other replicas."""
 
 
 class Response(Protocol):
@@ -99,6 +102,20 @@ def serve_handle(model: str, role: Role) -> Handle:
     return handle
 
 
+class _Shared:
+    """What all views of a cluster's models share: routes, handles, and who fails just now."""
+
+    def __init__(self, routes: Routes, find: Handles) -> None:
+        self.routes = routes
+        self.find = find
+        self.handles: dict[tuple[str, str], Handle] = {}
+        self.circuits: dict[str, Circuit] = {}
+
+    def circuit(self, model: str) -> Circuit:
+        """Return a model's circuit breaker."""
+        return self.circuits.setdefault(model, Circuit())
+
+
 class Models:
     """The models of a cluster, by role.
 
@@ -108,17 +125,23 @@ class Models:
     """
 
     def __init__(self, routes: Routes, handles: Handles = serve_handle) -> None:
-        self._routes = routes
-        self._find = handles
-        self._handles: dict[tuple[str, str], Handle] = {}
+        self._shared = _Shared(routes, handles)
+        self._chosen: Mapping[str, str] = {}
+        self._served: dict[Role, str] = {}
+
+    def choosing(self, chosen: Mapping[str, str]) -> Models:
+        """Return a view for one call, which asks the models chosen for some roles first, and notes who served."""
+        view = Models.__new__(Models)
+        view._shared, view._chosen, view._served = self._shared, dict(chosen), {}
+        return view
 
     def update(self, routes: Routes) -> None:
-        """Take new routes; requests in progress stay where they are."""
-        self._routes = routes
+        """Take new routes, also for every view; requests in progress stay where they are."""
+        self._shared.routes = routes
 
     def model(self, role: Role) -> str:
-        """Return the model that serves a role now."""
-        return self._routes.model(role)
+        """Return the model that served a role last, or else the one that would be asked."""
+        return self._served.get(role) or self._chosen.get(role) or self._shared.routes.model(role)
 
     async def capabilities(self, role: Role, context: RequestContext) -> Capabilities:
         """Return what the model that serves a role can do."""
@@ -134,11 +157,11 @@ class Models:
         Raises:
             StreamLost: That replica is gone; send the utterance whole by `transcribe`.
         """
-        return await self._unary("stt", "listen", request, context=context, attempts=1)
+        return await self._unary("stt", "listen", request, context=context, once=True)
 
     async def prefill(self, request: ChatRequest, context: RequestContext) -> None:
         """Let the language model read a prompt ahead."""
-        await self._unary("llm", "prefill", request, context=context, attempts=1)
+        await self._unary("llm", "prefill", request, context=context, once=True)
 
     def chat(self, request: ChatRequest, context: RequestContext) -> AsyncGenerator[ChatChunk, None]:
         """Stream the next message; close the generator to stop the model."""
@@ -148,69 +171,132 @@ class Models:
         """Stream speech; close the generator to stop the model."""
         return self._stream("tts", "speak", request, context)
 
-    def _handle(self, role: Role, method: str, context: RequestContext, *, stream: bool) -> Handle:
-        model = self.model(role)
-        key = (model, method)
-        if key not in self._handles:
-            self._handles[key] = self._find(model, role).options(method_name=method, stream=stream, session_id="")
-        handle = self._handles[key]
+    def _handle(self, model: str, role: Role, method: str, context: RequestContext, *, stream: bool) -> Handle:
+        key, handles = (model, method), self._shared.handles
+        if key not in handles:
+            handles[key] = self._shared.find(model, role).options(method_name=method, stream=stream, session_id="")
+        handle = handles[key]
         return handle.options(method_name=method, stream=stream, session_id=context.call) if context.call else handle
 
-    async def _unary(
-        self, role: Role, method: str, *request: Any, context: RequestContext, attempts: int = ATTEMPTS
-    ) -> Any:
-        deadline = asyncio.get_running_loop().time() + context.timeout
-        for attempt in range(1, attempts + 1):
+    def _tries(self, role: Role, context: RequestContext) -> _Tries:
+        route = self._shared.routes.route(role)
+        order = (context.model,) if context.model else route.order(context.call)
+        if not context.model and (chosen := self._chosen.get(role)):
+            order = tuple(dict.fromkeys((chosen, *order)))
+        return _Tries(order, route.patience, context.timeout, self._shared.circuit)
+
+    async def _unary(self, role: Role, method: str, *request: Any, context: RequestContext, once: bool = False) -> Any:
+        tries = self._tries(role, context)
+        while True:
             response: Any = None
             finished = False
             try:
-                response = self._handle(role, method, context, stream=False).remote(*request, context)
-                answer = await _bounded(response, deadline, self.model(role))
+                response = self._handle(tries.model, role, method, context, stream=False).remote(*request, context)
+                answer = await _bounded(response, tries.patience_ends, tries.model)
                 finished = True
-                return answer
+                return self._answered(role, tries, answer)
             except Exception as raw:
-                await self._next_attempt(raw, role, attempt, attempts, deadline)
+                await tries.failed(raw, over=once)
             finally:
                 if response is not None and not finished:
                     response.cancel()
-        raise AssertionError("unreachable: the last attempt raises")
 
     async def _stream(
         self, role: Role, method: str, request: Any, context: RequestContext
     ) -> AsyncGenerator[Any, None]:
-        deadline = asyncio.get_running_loop().time() + context.timeout
-        for attempt in range(1, ATTEMPTS + 1):
+        tries = self._tries(role, context)
+        while True:
             response: Any = None
             started = finished = False
             try:
-                response = self._handle(role, method, context, stream=True).remote(request, context)
+                response = self._handle(tries.model, role, method, context, stream=True).remote(request, context)
                 chunks: AsyncIterator[Any] = aiter(response)
                 while True:
                     try:
-                        chunk = await _bounded(anext(chunks), deadline, self.model(role))
+                        limit = tries.deadline if started else tries.patience_ends
+                        chunk = await _bounded(anext(chunks), limit, tries.model)
                     except StopAsyncIteration:
                         finished = True
                         return
                     started = True
-                    yield chunk
+                    yield self._answered(role, tries, chunk)
             except Exception as raw:
                 # What was yielded has been heard: only a stream that gave nothing is safe to repeat as it is.
-                await self._next_attempt(raw, role, attempt, attempt if started else ATTEMPTS, deadline)
+                await tries.failed(raw, over=started)
             finally:
                 if response is not None and not finished:
                     response.cancel()
 
-    async def _next_attempt(self, raw: Exception, role: Role, attempt: int, attempts: int, deadline: float) -> None:
-        """Return when the request may be tried again; raise its error otherwise."""
-        error = translate(raw, self.model(role))
+    def _answered(self, role: Role, tries: _Tries, answer: Any) -> Any:
+        """Note who served; answers that have a place for it carry the model's name."""
+        tries.succeeded()
+        self._served[role] = tries.model
+        return (
+            replace(answer, model=tries.model) if isinstance(answer, Transcript | ChatChunk | SpeechChunk) else answer
+        )
+
+
+class _Tries:
+    """The tries of one request: replicas of one model, then the models that stand by, within one deadline.
+
+    Args:
+        order: Models to ask; those that only failed of late are left out while there are others.
+        patience: Seconds until a model's first sign, where another stands by.
+        timeout: Seconds for everything.
+        circuit: Finds a model's circuit breaker.
+    """
+
+    def __init__(
+        self, order: tuple[str, ...], patience: float, timeout: float, circuit: Callable[[str], Circuit]
+    ) -> None:
+        self._circuit = circuit
+        self._clock = asyncio.get_running_loop().time
+        self._patience = patience
+        self.deadline = self._clock() + timeout
+        well = [model for model in order[:-1] if circuit(model).allow()]
+        self._left = deque((*well, order[-1]))
+        self._next()
+
+    @property
+    def patience_ends(self) -> float:
+        """When the model that is asked now must have given a first sign; loop time."""
+        return min(self.deadline, self._asked + self._patience) if self._left else self.deadline
+
+    def succeeded(self) -> None:
+        """The model has given a sign."""
+        self._circuit(self.model).succeeded()
+
+    async def failed(self, raw: Exception, *, over: bool) -> None:
+        """Return when there is another try; raise the request's error otherwise.
+
+        Args:
+            raw: What was raised.
+            over: The request must not be sent again.
+        """
+        error = translate(raw, self.model)
         if error is None:
             raise raw
-        pause = random.uniform(0.01, 0.05) * attempt  # noqa: S311  # jitter, so that callers do not return together
-        late = asyncio.get_running_loop().time() + pause >= deadline
-        if attempt >= attempts or not error.retryable or late:
+        pause = random.uniform(0.01, 0.05) * self._count  # noqa: S311  # jitter, so that callers do not return together
+        late = self._clock() + pause >= self.deadline
+        if error.elsewhere:
+            self._circuit(self.model).failed()
+        if over or late or not error.elsewhere:
             raise error from raw
-        logger.warning("%s on %s: trying again (%d of %d)", error.code, self.model(role), attempt, attempts)
-        await asyncio.sleep(pause)
+        if error.retryable and self._count < ATTEMPTS and self._clock() + pause < self.patience_ends:
+            self._count += 1
+            logger.warning("%s on %s: trying again (%d of %d)", error.code, self.model, self._count, ATTEMPTS)
+            await asyncio.sleep(pause)
+        elif self._left:
+            failed = self.model
+            self._next()
+            logger.warning("%s on %s: asking %s instead", error.code, failed, self.model)
+        else:
+            raise error from raw
+
+    def _next(self) -> None:
+        self.model = self._left.popleft()
+        self._asked = self._clock()
+        self._count = 1
 
 
 async def _bounded(work: Awaitable[T], deadline: float, model: str) -> T:

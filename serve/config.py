@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import random
+import zlib
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,11 +29,12 @@ class Resources(Strict):
 
 
 class Replicas(Strict):
-    """Bounds of autoscaling; equal bounds mean a fixed number."""
+    """Bounds of autoscaling; equal bounds mean a fixed number, a lower bound of 0 a model that sleeps."""
 
     min: int = Field(default=1, ge=0)
     max: int = Field(default=1, ge=1)
     target_ongoing: float = Field(default=2.0, gt=0, description="Requests in progress that one replica should carry")
+    idle_seconds: float = Field(default=300.0, gt=0, description="Replicas that are not needed go after this long")
 
     @model_validator(mode="after")
     def _ordered(self) -> Replicas:
@@ -47,8 +50,20 @@ class Replicas(Strict):
             "min_replicas": self.min,
             "max_replicas": self.max,
             "target_ongoing_requests": self.target_ongoing,
+            # Up at once, for somebody waits; down with patience. Serve's own 30 s are for web pages.
+            "upscale_delay_s": 0.0,
+            "downscale_delay_s": self.idle_seconds,
+            "look_back_period_s": 2.0,
+            "metrics_interval_s": 0.5,
         }
         return {"autoscaling_config": scaling}
+
+
+class Batch(Strict):
+    """Requests of different calls that go through the model in one pass, where the engine can."""
+
+    size: int = Field(default=8, ge=2, le=128, description="Most requests in one pass")
+    wait_ms: float = Field(default=10.0, ge=0, le=1000, description="How long the first one waits for others")
 
 
 class ModelConfig(Strict):
@@ -59,19 +74,67 @@ class ModelConfig(Strict):
     options: dict[str, Any] = Field(default_factory=dict, description="The engine's own options")
     resources: Resources = Field(default_factory=Resources)
     replicas: Replicas = Field(default_factory=Replicas)
+    batch: Batch | None = Field(default=None, description="Gather requests of different calls")
     max_ongoing: int = Field(default=8, ge=1, description="Requests that one replica works on at once")
 
 
-class Routes(Strict):
-    """Which model serves a role now. Data, not code: a change reaches live replicas without a restart."""
+class Route(Strict):
+    """Which models serve a role: one answers, others stand by. In YAML the name of the default alone will do."""
 
-    stt: Name
-    llm: Name
-    tts: Name
+    default: Name
+    fallbacks: tuple[Name, ...] = Field(default=(), description="Asked in this order where the one before fails")
+    weights: dict[Name, float] = Field(
+        default_factory=dict, description="Shares of calls, 0 to 1, that other models take; the rest is the default's"
+    )
+    patience: float = Field(
+        default=4.0, gt=0, le=60, description="Seconds until a model's first sign, after which the next one is asked"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"default": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _shares(self) -> Route:
+        if any(share < 0 for share in self.weights.values()) or sum(self.weights.values()) > 1:
+            raise ValueError("weights are shares from 0 to 1, and at most 1 together")
+        return self
+
+    def names(self) -> tuple[str, ...]:
+        """Return every model it names, the default first."""
+        return tuple(dict.fromkeys((self.default, *self.fallbacks, *self.weights)))
+
+    def order(self, call: str) -> tuple[str, ...]:
+        """Return the models to ask, first to last.
+
+        Args:
+            call: Its id decides the share it falls into, so that a call stays on one side; "" falls anywhere.
+        """
+        point = zlib.crc32(call.encode()) / 2**32 if call else random.random()  # noqa: S311  # a share, no secret
+        first = self.default
+        for name, share in self.weights.items():
+            if point < share:
+                first = name
+                break
+            point -= share
+        return tuple(dict.fromkeys((first, self.default, *self.fallbacks)))
+
+
+class Routes(Strict):
+    """Which models serve each role now. Data, not code: a change reaches live replicas without a restart."""
+
+    stt: Route
+    llm: Route
+    tts: Route
+
+    def route(self, role: Role) -> Route:
+        """Return the route of a role."""
+        return cast("Route", getattr(self, role))
 
     def model(self, role: Role) -> str:
-        """Return the name of the model that serves a role."""
-        return str(getattr(self, role))
+        """Return the name of the model that serves a role by default."""
+        return self.route(role).default
 
 
 DEPLOYMENTS: dict[Role, str] = {"stt": "SpeechRecognition", "llm": "Chat", "tts": "Speech"}

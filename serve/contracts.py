@@ -6,9 +6,11 @@ and tools have the shapes of OpenAI's chat API.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
+
+from serve.errors import ParleyError
 
 Role = Literal["stt", "llm", "tts"]
 ROLES: tuple[Role, ...] = ("stt", "llm", "tts")
@@ -27,6 +29,8 @@ class Capabilities:
         languages: BCP 47 tags; empty: not limited.
         prefill: The LLM can read a prompt ahead of the request that will need it (`prefill` is there).
         tools: The LLM calls tools.
+        structured: The LLM keeps to a JSON schema (`ChatRequest.response_format`).
+        words: STT can say where each word is (`TranscribeRequest.words`).
         voices: Names a TTS engine accepts as `voice`; empty: not listed.
     """
 
@@ -35,6 +39,8 @@ class Capabilities:
     languages: tuple[str, ...] = ()
     prefill: bool = False
     tools: bool = False
+    structured: bool = False
+    words: bool = False
     voices: tuple[str, ...] = ()
 
 
@@ -49,6 +55,7 @@ class Usage:
         cached_tokens: Of the prompt, taken from a cache.
         completion_tokens: Written by the LLM.
         busy_seconds: Time the engine worked for this request.
+        gpu_seconds: `busy_seconds` times the GPUs that the replica holds; filled in by the shell.
     """
 
     audio_seconds: float = 0.0
@@ -57,6 +64,7 @@ class Usage:
     cached_tokens: int = 0
     completion_tokens: int = 0
     busy_seconds: float = 0.0
+    gpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,12 @@ class RequestContext:
     Attributes:
         call: Id of the call, or "" outside one. It also keeps the pieces of one call on one replica.
         timeout: Seconds from now on that the whole answer may take.
+        model: Ask this model and no other; None: the one that serves the role, and its fallbacks after it.
     """
 
     call: str = ""
     timeout: float = 30.0
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +91,14 @@ class TranscribeRequest:
         sample_rate: Hz.
         language: BCP 47, or None to detect or take the engine's own.
         prompt: Names and words that are likely to occur.
+        words: Say where each word is, where the engine can.
     """
 
     audio: bytes
     sample_rate: int
     language: str | None = None
     prompt: str | None = None
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +133,37 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech, about a sentence, with its place in the audio, seconds from the start."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was understood: "" where there was no speech. `final` is False while the person still speaks."""
+    """What was understood.
+
+    Attributes:
+        text: "" where there was no speech.
+        final: False while the person still speaks.
+        language: BCP 47, as asked for or detected.
+        confidence: 0.0 to 1.0, where the engine says.
+        words: With their places, where asked for or free.
+        segments: Sentences or so with their places, where the engine says.
+        usage: What it took.
+        model: Which model it was; filled in by the client.
+    """
 
     text: str
     final: bool = True
     language: str | None = None
     confidence: float | None = None
     words: tuple[Word, ...] = ()
+    segments: tuple[Segment, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +177,10 @@ class ChatRequest:
         temperature: None: the engine's own.
         stop: Texts that end the answer and are not part of it.
         seed: For engines that can repeat themselves.
+        top_p: Likelier words that are considered, by their summed probability; None: the engine's own.
+        tool_choice: As OpenAI's: "auto", "none", "required" or one function; None: the engine's own.
+        response_format: As OpenAI's: `{"type": "json_schema", ...}` or `{"type": "json_object"}`.
+        adapter: Name of one of the engine's LoRA adapters.
     """
 
     messages: list[dict[str, Any]]
@@ -151,6 +189,10 @@ class ChatRequest:
     temperature: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_p: float | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +206,13 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatChunk:
-    """A piece of the answer. The last one says why it ended and what was used."""
+    """A piece of the answer. The last one says why it ended and what was used; the client adds which model it was."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None = None
     usage: Usage | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +234,15 @@ class SpeechRequest:
 
 @dataclass(frozen=True, slots=True)
 class SpeechChunk:
-    """A piece of speech: pcm16 mono, little endian. The last one carries the usage and may hold no audio."""
+    """A piece of speech: pcm16 mono, little endian. The last one carries the usage and may hold no audio.
+
+    `model` says which model it was; filled in by the client.
+    """
 
     audio: bytes
     sample_rate: int
     usage: Usage | None = None
+    model: str = ""
 
 
 class TranscriptionStream(Protocol):
@@ -248,6 +295,15 @@ class SpeechToText(Engine, Protocol):
 
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
         """Transcribe one whole utterance; silence gives an empty text."""
+        ...
+
+
+@runtime_checkable
+class BatchingSpeechToText(SpeechToText, Protocol):
+    """Understands utterances of different calls in one pass; the shell gathers them (`ModelConfig.batch`)."""
+
+    async def transcribe_batch(self, requests: Sequence[TranscribeRequest]) -> list[Transcript | ParleyError]:
+        """Transcribe each utterance; answers in the order of the requests, an error where one of them is at fault."""
         ...
 
 

@@ -11,14 +11,16 @@
     ├── Unavailable                                                          (retryable)
     │   ├── Overloaded          full: every slot is taken                    (retryable)
     │   ├── ReplicaLost         the replica died or went away                (retryable)
-    │   └── NotDeployed         no model of this name is running             (retryable elsewhere only)
+    │   └── NotDeployed         no model of this name is running
     └── ProviderError           a proxied provider refused
         ├── AuthFailed          key missing, wrong or without rights
         ├── QuotaExceeded       the account's budget is used up
-        └── RateLimited         too many requests for now                    (retryable)
+        ├── RateLimited         too many requests for now                    (retryable)
+        └── ProviderDown        it is away, broken, or its circuit is open   (retryable)
 
-`retryable` means: the same request may succeed on another replica or model. Errors are built from positional
-arguments alone, so that they cross a Serve handle with type and fields.
+`retryable` means: the same request may succeed on another replica. Another model may serve whatever is not the caller's
+own fault (`elsewhere`). Errors are built from positional arguments alone, so that they cross a Serve handle with type
+and fields.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class ParleyError(Exception):
     """Base of all; `str(error)` is a sentence for a person, without content of the conversation."""
 
     retryable: ClassVar[bool] = False
+    elsewhere: ClassVar[bool] = True
 
     @property
     def code(self) -> str:
@@ -48,6 +51,8 @@ class BadRequest(ParleyError):
         field: The field at fault, as the caller wrote it.
         problem: What is wrong, and what would be right.
     """
+
+    elsewhere = False
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)
@@ -80,6 +85,7 @@ class StreamLost(ModelError):
     """The replica does not know this stream (it is new, or gave it up): send the utterance whole."""
 
     retryable = True
+    elsewhere = False
 
 
 class Unavailable(ParleyError):
@@ -99,6 +105,8 @@ class ReplicaLost(Unavailable):
 class NotDeployed(Unavailable):
     """No model of this name is running."""
 
+    retryable = False
+
 
 class ProviderError(ParleyError):
     """A proxied provider refused; the message carries the provider's meaning, never its payload."""
@@ -114,5 +122,11 @@ class QuotaExceeded(ProviderError):
 
 class RateLimited(ProviderError):
     """Too many requests for now."""
+
+    retryable = True
+
+
+class ProviderDown(ProviderError):
+    """The provider is away or broken; or it was, a moment ago, and is given time to recover."""
 
     retryable = True

@@ -23,18 +23,20 @@ class Entry:
         target: `module:Class`; the class has its pydantic `Options` as an attribute and is built from one.
         extra: The extra of this package that brings its dependency; None: always there.
         summary: One line for people who choose.
+        proxy: Somebody else's service: it is paid for, and needs a key.
     """
 
     role: Role
     target: str
     extra: str | None
     summary: str
+    proxy: bool = False
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(name: str, role: Role, target: str, extra: str | None, summary: str) -> None:
+def register(name: str, role: Role, target: str, extra: str | None, summary: str, *, proxy: bool = False) -> None:
     """Add an engine.
 
     Raises:
@@ -42,7 +44,7 @@ def register(name: str, role: Role, target: str, extra: str | None, summary: str
     """
     if name in _ENTRIES:
         raise ConfigError(f"engine {name!r} is registered twice: {_ENTRIES[name].target} and {target}")
-    _ENTRIES[name] = Entry(role, target, extra, summary)
+    _ENTRIES[name] = Entry(role, target, extra, summary, proxy)
 
 
 register("pocketsphinx", "stt", "serve.stt.pocketsphinx:PocketSphinx", None, "English, streaming, on a CPU")

@@ -10,12 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar, cast
 
+import ray.serve
+
 from serve import registry
-from serve.config import ModelConfig
+from serve.config import Batch, ModelConfig
 from serve.contracts import (
+    BatchingSpeechToText,
     Capabilities,
     ChatChunk,
     ChatRequest,
@@ -38,6 +41,7 @@ from serve.errors import BadRequest, DeadlineExceeded, EngineFailed, ParleyError
 from serve.metrics import model_metrics
 
 logger = logging.getLogger("ray.serve")
+_serve: Any = ray.serve
 
 T = TypeVar("T")
 
@@ -121,7 +125,7 @@ class Replica:
                 if first:
                     first = False
                     self._metrics.first_seconds.observe(time.perf_counter() - started, labels)
-                yield chunk
+                yield self._metered(chunk, time.perf_counter() - started)
             outcome, self._failures = "ok", 0
         except TimeoutError:
             outcome = "deadline"
@@ -144,6 +148,14 @@ class Replica:
             self._metrics.requests.inc(1, {**labels, "outcome": outcome})
             self._metrics.seconds.observe(time.perf_counter() - started, labels)
             await chunks.aclose()
+
+    def _metered(self, chunk: T, seconds: float) -> T:
+        """Fill in what the engine does not know of its usage: the time where it does not say, and the GPUs it holds."""
+        if not isinstance(chunk, Transcript | ChatChunk | SpeechChunk) or chunk.usage is None:
+            return chunk
+        busy = chunk.usage.busy_seconds or seconds
+        usage = replace(chunk.usage, busy_seconds=busy, gpu_seconds=busy * self.config.resources.gpus)
+        return cast("T", replace(chunk, usage=usage))
 
 
 def _without_text(error: Exception) -> Exception:
@@ -169,6 +181,7 @@ class SpeechRecognition(Replica):
     async def __init__(self, config: dict[str, Any]) -> None:
         self._listening: dict[str, _Listening] = {}
         await super().__init__(config)  # pyright: ignore[reportGeneralTypeIssues]  # Serve awaits constructors
+        self._transcribe = _gathering(cast(SpeechToText, self.engine), self.config.batch)
         self._reaper = asyncio.create_task(self._reap())
 
     async def warm_up(self) -> None:
@@ -178,8 +191,7 @@ class SpeechRecognition(Replica):
 
     async def transcribe(self, request: TranscribeRequest, context: RequestContext) -> Transcript:
         """Transcribe one whole utterance."""
-        engine = cast(SpeechToText, self.engine)
-        return await self._unary("transcribe", lambda: engine.transcribe(request), context)
+        return await self._unary("transcribe", lambda: self._transcribe(request), context)
 
     async def listen(self, request: ListenRequest, context: RequestContext) -> Transcript:
         """Take one piece of an utterance; return what is understood so far, or the final transcript.
@@ -233,6 +245,24 @@ class SpeechRecognition(Replica):
         for name in list(self._listening):
             await self._forget(name)
         await super().shutdown()
+
+
+def _gathering(engine: SpeechToText, batch: Batch | None) -> Callable[[TranscribeRequest], Awaitable[Transcript]]:
+    """Return the engine's `transcribe`; with a batch, one that gathers requests of different calls into one pass."""
+    if batch is None or not isinstance(engine, BatchingSpeechToText):
+        return engine.transcribe
+
+    @_serve.batch(max_batch_size=batch.size, batch_wait_timeout_s=batch.wait_ms / 1000)
+    async def together(requests: list[TranscribeRequest]) -> list[Transcript | ParleyError]:
+        return await engine.transcribe_batch(requests)
+
+    async def transcribe(request: TranscribeRequest) -> Transcript:
+        answer: Transcript | ParleyError = await together(request)
+        if isinstance(answer, ParleyError):
+            raise answer
+        return answer
+
+    return transcribe
 
 
 class Chat(Replica):

@@ -22,6 +22,7 @@ from cluster.bench.report import Report
 from cluster.bench.stock import AGENT_NAME
 from cluster.bench.voice import voice
 from cluster.profile import Profile
+from serve.contracts import ROLES
 from serve.errors import Unavailable
 
 Progress = Callable[[str], None]
@@ -87,8 +88,8 @@ async def _stock(profile: Profile, livekit: dict[str, str], say: Progress) -> As
     processes: list[subprocess.Popen[bytes]] = []
     try:
         urls: list[str] = []
-        for name in (profile.routes.stt, profile.routes.llm, profile.routes.tts):
-            model = profile.model(name)
+        for role in ROLES:
+            model = profile.model(profile.routes.model(role))
             port = _free_port()
             processes.append(_start(["engine", model.engine, str(port)], model.options, livekit))
             urls.append(f"http://127.0.0.1:{port}")

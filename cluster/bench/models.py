@@ -23,7 +23,7 @@ TEXT = "Yes, I can."
 
 async def hop(profile: Profile, say: Progress, *, times: int) -> Report:
     """Measure the first chunk of speech over a handle and in this process, in turns; a hop is a pair's difference."""
-    config = profile.model(profile.routes.tts)
+    config = profile.model(profile.routes.model("tts"))
     engine = cast(TextToSpeech, registry.create(config.engine, config.options))
     await engine.load()
     models = Models(profile.routes)

@@ -70,7 +70,7 @@ class LlamaCpp:
     @property
     def capabilities(self) -> Capabilities:
         """Reads ahead; calls tools as well as the model's template teaches it to."""
-        return Capabilities(streaming=True, prefill=True, tools=True)
+        return Capabilities(streaming=True, prefill=True, tools=True, structured=True)
 
     async def load(self) -> None:
         """Map the file and warm up."""
@@ -167,7 +167,7 @@ class LlamaCpp:
             "return_progress": True,
             "max_tokens": max_tokens,
             "temperature": options.temperature if request.temperature is None else request.temperature,
-            "top_p": options.top_p,
+            "top_p": options.top_p if request.top_p is None else request.top_p,
             "repeat_penalty": options.repeat_penalty,
             "cache_prompt": True,
             "id_slot": slot,
@@ -178,6 +178,10 @@ class LlamaCpp:
             body["seed"] = request.seed
         if request.tools:
             body["tools"] = list(request.tools)
+        if request.tool_choice is not None:
+            body["tool_choice"] = request.tool_choice
+        if request.response_format is not None:
+            body["response_format"] = request.response_format
         return body
 
     def _load(self) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from cluster.call import speak
 from cluster.robot import RATE
 from serve.client import Models
-from serve.config import Routes
+from serve.config import Route
 from serve.contracts import ChatRequest, ListenRequest, RequestContext, SpeechRequest, TranscribeRequest
 from serve.errors import BadRequest, DeadlineExceeded, NotDeployed, StreamLost
 from tests.conftest import Parley
@@ -82,7 +82,7 @@ async def test_errors_keep_type_and_fields(models: Models) -> None:
 
 
 async def test_a_model_that_is_not_there_is_said_so(parley: Parley) -> None:
-    routes = Routes(stt="no-such-model", llm=parley.routes.llm, tts=parley.routes.tts)
+    routes = parley.routes.model_copy(update={"stt": Route(default="no-such-model")})
     with pytest.raises(NotDeployed, match="no-such-model"):
         await Models(routes).transcribe(TranscribeRequest(b"", RATE), RequestContext(timeout=5))
 
@@ -106,7 +106,7 @@ async def test_closing_an_answer_frees_the_model(models: Models, parley: Parley)
 
 
 async def test_a_killed_replica_is_replaced_and_the_next_request_served(models: Models, parley: Parley) -> None:
-    replica = parley.replica("tts-flite" if "flite" in parley.routes.tts else parley.routes.tts)
+    replica = parley.replica(parley.routes.model("tts"))
     replica.kill()
     psutil.wait_procs([replica], timeout=5)
     chunks = await collect(models.speak(SpeechRequest("Still here."), CONTEXT))

@@ -47,7 +47,7 @@ def test_a_good_profile_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", profile.names())
 def test_packaged_profiles_have_their_routes(name: str) -> None:
     loaded = profile.load(name)
-    assert loaded.model(loaded.routes.llm).engine
+    assert loaded.model(loaded.routes.model("llm")).engine
 
 
 @pytest.mark.parametrize(

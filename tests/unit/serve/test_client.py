@@ -92,7 +92,7 @@ def models(*answers: Any) -> tuple[Models, FakeHandle]:
     def find(model: str, role: Role) -> FakeHandle:
         return handle
 
-    return Models(Routes(stt="s", llm="l", tts="t"), find), handle
+    return Models(Routes.model_validate({"stt": "s", "llm": "l", "tts": "t"}), find), handle
 
 
 async def collect(stream: AsyncGenerator[ChatChunk, None]) -> str:
