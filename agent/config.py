@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from serve.config import Name, Replicas, Resources, Strict
+from serve.contracts import Role
 
 APPLICATION, DEPLOYMENT = "agent", "Agent"
 """Where a call is a request, as Serve and its dashboard show it."""
@@ -31,6 +32,9 @@ class Assistant(Strict):
     language: str = "en"
     voice: str | None = None
     max_tokens: int = Field(default=80, ge=1, le=4096)
+    models: dict[Role, Name] = Field(
+        default_factory=dict[Role, Name], description="Models asked first, by role; the routes stand by"
+    )
 
 
 class Turns(Strict):

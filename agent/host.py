@@ -39,7 +39,9 @@ class Agent:
         from agent.session import Call, Event
 
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        call = Call(request, self._models, self._config.assistant, self._config.turns, events.put_nowait)
+        assistant = self._config.assistant
+        models = self._models.choosing(assistant.models)
+        call = Call(request, models, assistant, self._config.turns, events.put_nowait)
         # A task of its own: what the session keeps in context variables must be entered and left in one task.
         task = asyncio.create_task(call.run(), name=f"call {request.call}")
         task.add_done_callback(lambda _: events.put_nowait(None))

@@ -9,7 +9,6 @@ from typing import Any
 from livekit.agents import AgentSession, llm
 
 from serve.client import Models
-from serve.contracts import ROLES
 
 Turn = dict[str, Any]
 
@@ -18,7 +17,8 @@ class TurnLog:
     """Collects a session's turns; `on_turn` is told each once its answer has been heard or cut off.
 
     A turn is a JSON object: `turn` (1, 2, ...), `heard`, `answer` (as far as it was heard), `interrupted`, `typed`,
-    `voice_to_voice_ms` (end of speech, or the typed message, to the first sound), `stages`, `models`, `error`.
+    `voice_to_voice_ms` (end of speech, or the typed message, to the first sound), `stages`, `models` (who answered,
+    by role), `retries`, `fallback` (by role, who stood in, or null), `error`.
 
     Args:
         session: Whose turns.
@@ -62,6 +62,7 @@ class TurnLog:
         asked: dict[str, Any] = dict(self._asked.metrics)
         typed = not self._transcribed
         self._count += 1
+        service = self._models.service()
         to_sound = metrics.get("e2e_latency")
         if to_sound is None and typed and self._spoke_at >= self._asked_at:
             to_sound = self._spoke_at - self._asked_at
@@ -78,7 +79,9 @@ class TurnLog:
                 "llm_first_token_ms": _ms(metrics.get("llm_node_ttft")),
                 "tts_first_byte_ms": _ms(metrics.get("tts_node_ttfb")),
             },
-            "models": {role: self._models.model(role) for role in ROLES},
+            "models": service.models,
+            "retries": service.retries,
+            "fallback": service.fallbacks or None,
             "error": error,
         }
         self._asked, self._transcribed = None, False

@@ -63,6 +63,21 @@ def down(as_json: Annotated[bool, JSON] = False) -> None:
 
 
 @app.command()
+def deploy(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a path to its YAML.")],
+    overrides: Annotated[list[str] | None, SET] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Change the cluster that is up to a profile, without breaking a call.
+
+    Example: parley deploy my.yaml
+    """
+    from cluster import commands
+
+    commands.deploy(profile, list(overrides or ()), as_json)
+
+
+@app.command()
 def status(as_json: Annotated[bool, JSON] = False) -> None:
     """Show addresses, models, routes and calls.
 

@@ -155,6 +155,11 @@ def _problems(profile: Profile) -> list[tuple[positions.Path, str]]:
                 found.append((("routes", role), f"no model is named {name!r}; {_choices(name, fitting)}"))
             elif roles[name] and roles[name] != role:
                 found.append((("routes", role), f"{name!r} is a {roles[name]} model"))
+    for role, name in profile.agent.assistant.models.items():
+        if roles.get(name) != role:
+            fitting = [known for known, serves in roles.items() if serves == role]
+            at = ("agent", "assistant", "models", role)
+            found.append((at, f"no {role} model is named {name!r}; {_choices(name, fitting)}"))
     return found
 
 

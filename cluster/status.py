@@ -8,6 +8,7 @@ import httpx
 
 from cluster import state
 from cluster.deploy import Serve
+from cluster.profile import Profile
 from cluster.state import State
 from serve.errors import ParleyError
 
@@ -24,6 +25,15 @@ def current() -> State:
     if not found.alive:
         raise ParleyError("the last `parley up` ended badly; `parley down` cleans up, `parley up` starts again")
     return found
+
+
+def record(run: State, name: str, profile: Profile) -> None:
+    """Note that the run has another profile now."""
+    with state.lock():
+        now = state.load()
+        if now and now.run_id == run.run_id:
+            now.profile, now.settings = name, profile.model_dump(mode="json")
+            state.save(now)
 
 
 def gather(run: State) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def application(model: ModelConfig) -> dict[str, Any]:
         "health_check_period_s": 1,
         "health_check_timeout_s": 10,
         "graceful_shutdown_timeout_s": 30,
+        "max_surge_percent": 100 if model.replicas.surge else 0,
     }
     deployment |= model.replicas.deployment()
     deployments = [deployment]

@@ -11,7 +11,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, cast
 
 import ray.exceptions
@@ -26,6 +26,7 @@ from ray.serve.exceptions import (
 from serve.circuit import Circuit
 from serve.config import DEPLOYMENTS, Routes
 from serve.contracts import (
+    ROLES,
     Capabilities,
     ChatChunk,
     ChatRequest,
@@ -102,6 +103,21 @@ def serve_handle(model: str, role: Role) -> Handle:
     return handle
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Who served a call's turn.
+
+    Attributes:
+        models: The model that answered, by role.
+        retries: Requests that had to be sent again, to the same model or another.
+        fallbacks: By role, the model that answered in place of the one that was to be asked.
+    """
+
+    models: dict[Role, str]
+    retries: int
+    fallbacks: dict[Role, str]
+
+
 class _Shared:
     """What all views of a cluster's models share: routes, handles, and who fails just now."""
 
@@ -126,14 +142,26 @@ class Models:
 
     def __init__(self, routes: Routes, handles: Handles = serve_handle) -> None:
         self._shared = _Shared(routes, handles)
-        self._chosen: Mapping[str, str] = {}
-        self._served: dict[Role, str] = {}
+        self._begin({})
 
-    def choosing(self, chosen: Mapping[str, str]) -> Models:
+    def _begin(self, chosen: Mapping[Role, str]) -> None:
+        self._chosen = chosen
+        self._served: dict[Role, str] = {}
+        self._retries = 0
+        self._fallbacks: dict[Role, str] = {}
+
+    def choosing(self, chosen: Mapping[Role, str]) -> Models:
         """Return a view for one call, which asks the models chosen for some roles first, and notes who served."""
         view = Models.__new__(Models)
-        view._shared, view._chosen, view._served = self._shared, dict(chosen), {}
+        view._shared = self._shared
+        view._begin(dict(chosen))
         return view
+
+    def service(self) -> Service:
+        """Return who served since this was last asked, and what went wrong on the way."""
+        served = Service({role: self.model(role) for role in ROLES}, self._retries, self._fallbacks)
+        self._retries, self._fallbacks = 0, {}
+        return served
 
     def update(self, routes: Routes) -> None:
         """Take new routes, also for every view; requests in progress stay where they are."""
@@ -197,6 +225,7 @@ class Models:
                 return self._answered(role, tries, answer)
             except Exception as raw:
                 await tries.failed(raw, over=once)
+                self._retries += 1
             finally:
                 if response is not None and not finished:
                     response.cancel()
@@ -223,6 +252,7 @@ class Models:
             except Exception as raw:
                 # What was yielded has been heard: only a stream that gave nothing is safe to repeat as it is.
                 await tries.failed(raw, over=started)
+                self._retries += 1
             finally:
                 if response is not None and not finished:
                     response.cancel()
@@ -231,6 +261,8 @@ class Models:
         """Note who served; answers that have a place for it carry the model's name."""
         tries.succeeded()
         self._served[role] = tries.model
+        if tries.model != tries.first:
+            self._fallbacks[role] = tries.model
         return (
             replace(answer, model=tries.model) if isinstance(answer, Transcript | ChatChunk | SpeechChunk) else answer
         )
@@ -253,6 +285,7 @@ class _Tries:
         self._clock = asyncio.get_running_loop().time
         self._patience = patience
         self.deadline = self._clock() + timeout
+        self.first = order[0]
         well = [model for model in order[:-1] if circuit(model).allow()]
         self._left = deque((*well, order[-1]))
         self._next()

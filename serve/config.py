@@ -34,6 +34,10 @@ class Replicas(Strict):
     min: int = Field(default=1, ge=0)
     max: int = Field(default=1, ge=1)
     target_ongoing: float = Field(default=2.0, gt=0, description="Requests in progress that one replica should carry")
+    surge: bool = Field(
+        default=True,
+        description="A changed model starts before the old one goes; false where both have no room",
+    )
     idle_seconds: float = Field(default=300.0, gt=0, description="Replicas that are not needed go after this long")
 
     @model_validator(mode="after")

@@ -141,6 +141,44 @@ def start_(times: Annotated[int, typer.Option("--times", min=1, max=20)] = 3, as
     _show([start.start(_say, times=times)], as_json)
 
 
+@app.command("swap")
+def swap_(calls: CALLS = 2, turns: TURNS = 6, as_json: JSON = False) -> None:
+    """Change the language model under live calls, in place and for another model; the cluster is put back as it was.
+
+    Example: parley bench swap --calls 2
+    """
+    from cluster.bench import changes
+
+    run, profile = _up()
+    _show([_run(changes.swap(run.addresses["page"] or "", profile, _say, calls=calls, turns=turns))], as_json)
+
+
+@app.command("fallback")
+def fallback_(times: TIMES = 20, as_json: JSON = False) -> None:
+    """The first token where the model that is asked first never answers, and another stands by.
+
+    Example: parley bench fallback
+    """
+    run, profile = _up()
+    _connect(run)
+    from cluster.bench import changes  # imports ray, which reads the environment that _connect sets
+
+    _show([_run(changes.fallback(profile, _say, times=times))], as_json)
+
+
+@app.command("zero")
+def zero_(times: TIMES = 5, as_json: JSON = False) -> None:
+    """From a request to the first token of a model that has no replica.
+
+    Example: parley bench zero --times 5
+    """
+    run, profile = _up()
+    _connect(run)
+    from cluster.bench import changes  # imports ray, which reads the environment that _connect sets
+
+    _show([_run(changes.zero(profile, _say, times=times))], as_json)
+
+
 def _up() -> tuple[State, Profile]:
     from cluster import status
     from cluster.profile import Profile

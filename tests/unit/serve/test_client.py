@@ -11,7 +11,7 @@ import ray.exceptions
 from ray.serve.exceptions import BackPressureError
 
 from serve.client import ATTEMPTS, Models, translate
-from serve.config import Routes
+from serve.config import Route, Routes
 from serve.contracts import (
     ChatChunk,
     ChatRequest,
@@ -22,6 +22,7 @@ from serve.contracts import (
     Transcript,
 )
 from serve.errors import (
+    AuthFailed,
     BadRequest,
     DeadlineExceeded,
     EngineFailed,
@@ -190,3 +191,86 @@ def test_errors_in_our_words(raw: Callable[[], Exception], kind: type[ParleyErro
     error = translate(raw(), "llm-a")
     assert type(error) is kind
     assert "llm-a" in str(error)
+
+
+def standby(patience: float = 4.0, **answers: list[Any]) -> tuple[Models, dict[str, FakeHandle]]:
+    """Models `a` (the default) and those that stand by, each with its own answers."""
+    handles = {name: FakeHandle(list(given)) for name, given in answers.items()}
+    route = {"default": "a", "fallbacks": [name for name in answers if name != "a"], "patience": patience}
+    routes = Routes.model_validate({"stt": route, "llm": route, "tts": "t"})
+    return Models(routes, lambda model, role: handles[model]), handles
+
+
+async def test_another_model_answers_for_one_that_refuses() -> None:
+    client, handles = standby(a=[AuthFailed("no key")], b=[Transcript("hello")])
+    answer = await client.transcribe(UTTERANCE, CONTEXT)
+    assert (answer.text, answer.model) == ("hello", "b")
+    assert len(handles["a"].responses) == 1, "a refusal is not asked again"
+
+
+async def test_a_model_that_only_fails_is_tried_and_then_another() -> None:
+    client, handles = standby(a=[[EngineFailed("broken")]] * ATTEMPTS, b=[[ChatChunk("hi")]])
+    assert await collect(client.chat(ChatRequest([]), CONTEXT)) == "hi"
+    assert len(handles["a"].responses) == ATTEMPTS
+
+
+async def test_a_silent_model_costs_its_patience_at_most() -> None:
+    client, handles = standby(0.05, a=[[None]], b=[[ChatChunk("hi")]])
+    assert await collect(client.chat(ChatRequest([]), CONTEXT)) == "hi"
+    assert handles["a"].responses[0].cancelled
+
+
+async def test_the_last_model_has_all_the_time_there_is() -> None:
+    client, _ = standby(0.05, a=[[None]], b=[[None]])
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded):
+        await collect(client.chat(ChatRequest([]), RequestContext("call-1", timeout=0.2)))
+    assert asyncio.get_running_loop().time() - started >= 0.2
+
+
+async def test_bad_input_is_no_reason_to_ask_another_model() -> None:
+    client, handles = standby(a=[BadRequest("audio", "odd")], b=[Transcript("never")])
+    with pytest.raises(BadRequest):
+        await client.transcribe(UTTERANCE, CONTEXT)
+    assert handles["b"].responses == []
+
+
+async def test_who_only_fails_is_left_alone_for_a_while() -> None:
+    client, handles = standby(a=[AuthFailed("no key")] * 3, b=[Transcript("hello")] * 5)
+    for _ in range(5):
+        assert (await client.transcribe(UTTERANCE, CONTEXT)).model == "b"
+    assert len(handles["a"].responses) == 3
+
+
+async def test_a_named_model_is_asked_alone() -> None:
+    client, _ = standby(a=[Transcript("never")], b=[AuthFailed("no key")])
+    with pytest.raises(AuthFailed):
+        await client.transcribe(UTTERANCE, RequestContext("call-1", 1.0, "b"))
+
+
+async def test_a_call_learns_who_served_it() -> None:
+    client, _ = standby(a=[AuthFailed("no key")], b=[Transcript("hello"), Transcript("chosen")])
+    call = client.choosing({})
+    await call.transcribe(UTTERANCE, CONTEXT)
+    served = call.service()
+    assert (served.models["stt"], served.retries, served.fallbacks) == ("b", 1, {"stt": "b"})
+    assert call.service().retries == 0
+    other = client.choosing({"stt": "b"})
+    assert (await other.transcribe(UTTERANCE, CONTEXT)).text == "chosen"
+    assert other.service().fallbacks == {}
+
+
+async def test_new_routes_reach_calls_in_progress() -> None:
+    client, _ = standby(a=[Transcript("old")], b=[Transcript("new")])
+    call = client.choosing({})
+    assert (await call.transcribe(UTTERANCE, CONTEXT)).text == "old"
+    client.update(Routes.model_validate({"stt": "b", "llm": "b", "tts": "t"}))
+    assert (await call.transcribe(UTTERANCE, CONTEXT)).text == "new"
+
+
+def test_shares_of_calls_are_kept_and_a_call_stays_on_its_side() -> None:
+    route = Route(default="a", weights={"b": 0.25}, fallbacks=("c",))
+    sides = [route.order(f"call-{number}") for number in range(2000)]
+    assert sides == [route.order(f"call-{number}") for number in range(2000)]
+    assert 0.2 < sum(side[0] == "b" for side in sides) / 2000 < 0.3
+    assert {side for side in sides if side[0] == "b"} == {("b", "a", "c")}
