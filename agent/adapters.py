@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from livekit import rtc
@@ -109,11 +109,28 @@ class _SharedVadStream(vad.VADStream):
         return await self._ears.vad_events.__anext__()
 
 
+@dataclass(slots=True)
+class Span:
+    """From asking a model to its first sign, in seconds since the epoch; 0.0: not yet."""
+
+    asked: float = 0.0
+    first: float = 0.0
+
+    def ask(self) -> None:
+        """A request goes out."""
+        self.asked, self.first = time.time(), 0.0
+
+    def sign(self) -> None:
+        """Something came; only the first time counts."""
+        self.first = self.first or time.time()
+
+
 class LanguageModel(llm.LLM[Any]):
-    """The language model of a call."""
+    """The language model of a call. `span` is that of the last answer asked for."""
 
     def __init__(self, models: Models, context: RequestContext, assistant: Assistant) -> None:
         super().__init__()
+        self.span = Span()
         self._models, self._context, self._assistant = models, context, assistant
         self._reading: asyncio.Task[None] | None = None
 
@@ -203,11 +220,13 @@ class _Answer(llm.LLMStream):
     async def _run(self) -> None:
         source = cast(LanguageModel, self._llm)
         source.stop_reading()
+        source.span.ask()
         context = RequestContext(source.context.call, timeout=self._conn_options.timeout)
         chunks = source.models.chat(source.request(self._chat_ctx), context)
         try:
             async for chunk in chunks:
                 if chunk.text:
+                    source.span.sign()
                     delta = llm.ChoiceDelta(role="assistant", content=chunk.text)
                     self._event_ch.send_nowait(llm.ChatChunk(id=source.context.call, delta=delta))
                 if chunk.usage:
@@ -225,11 +244,12 @@ class _Answer(llm.LLMStream):
 
 
 class Voice(tts.TTS[Any]):
-    """The voice of a call. The session speaks through `speak`, piece by piece."""
+    """The voice of a call. The session speaks through `speak`, piece by piece. `span` is that of a speech's start."""
 
     def __init__(self, models: Models, context: RequestContext, assistant: Assistant, sample_rate: int) -> None:
         super().__init__(capabilities=tts.TTSCapabilities(streaming=True), sample_rate=sample_rate, num_channels=1)
         self._models, self._context, self._assistant = models, context, assistant
+        self.span = Span()
 
     @property
     def model(self) -> str:
@@ -245,12 +265,18 @@ class Voice(tts.TTS[Any]):
     async def speak(self, text: AsyncIterable[str]) -> AsyncGenerator[rtc.AudioFrame, None]:
         """Speak text as it is written; the session's TTS node."""
         pieces = Pieces()
+        asked = False
         async for more in text:
             for piece in pieces.push(more):
+                if not asked:
+                    asked = True
+                    self.span.ask()
                 async with aclosing(self._piece(piece)) as frames:
                     async for frame in frames:
                         yield frame
         if rest := pieces.flush():
+            if not asked:
+                self.span.ask()
             async with aclosing(self._piece(rest)) as frames:
                 async for frame in frames:
                     yield frame
@@ -262,6 +288,7 @@ class Voice(tts.TTS[Any]):
         try:
             async for chunk in chunks:
                 if chunk.audio:
+                    self.span.sign()
                     frame = rtc.AudioFrame(chunk.audio, chunk.sample_rate, 1, len(chunk.audio) // 2)
                     frame.userdata[USERDATA_TTS_STARTED_TIME] = started
                     yield frame

@@ -144,7 +144,7 @@ class Call:
             # Who has hung up says nothing more: the line is free at once.
             session_close_transcript_timeout=0.1,
         )
-        turns = TurnLog(session, self._models)
+        turns = TurnLog(session, self._models, {"llm": model.span, "tts": voice.span})
         turns.on_turn = lambda turn: self._publish(room, turn)
         # While the answer is still heard, the model reads what the next prompt will begin with.
         session.on("conversation_item_added", lambda _: model.read_ahead(session.history))

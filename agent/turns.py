@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from livekit.agents import AgentSession, llm
 
+from agent.adapters import Span
 from serve.client import Models
 
 Turn = dict[str, Any]
@@ -17,15 +19,19 @@ class TurnLog:
     """Collects a session's turns; `on_turn` is told each once its answer has been heard or cut off.
 
     A turn is a JSON object: `turn` (1, 2, ...), `heard`, `answer` (as far as it was heard), `interrupted`, `typed`,
-    `voice_to_voice_ms` (end of speech, or the typed message, to the first sound), `stages`, `models` (who answered,
-    by role), `retries`, `fallback` (by role, who stood in, or null), `error`.
+    `voice_to_voice_ms` (end of speech, or the typed message, to the first sound), `stages` (what each took),
+    `timeline` (when each was, `from_ms` and `to_ms` after the end of speech: they overlap), `models` (who answered, by
+    role), `retries`, `fallback` (by role, who stood in, or null), `error`.
 
     Args:
         session: Whose turns.
         models: Say which model serves each role.
+        spans: Of the last answer (`llm`) and the last speech (`tts`).
     """
 
-    def __init__(self, session: AgentSession[None], models: Models) -> None:
+    def __init__(self, session: AgentSession[None], models: Models, spans: Mapping[str, Span]) -> None:
+        self._spans = spans
+        self._spoken: dict[str, Span] = {}
         self.on_turn: Callable[[Turn], None] = lambda turn: None
         self._models = models
         self._count = 0
@@ -48,6 +54,8 @@ class TurnLog:
     def _on_state(self, event: Any) -> None:
         if event.new_state == "speaking":
             self._spoke_at = time.time()
+            # What is asked for from here on belongs to the next turn.
+            self._spoken = {name: replace(span) for name, span in self._spans.items()}
 
     def _on_item(self, item: Any) -> None:
         if not isinstance(item, llm.ChatMessage):
@@ -79,13 +87,31 @@ class TurnLog:
                 "llm_first_token_ms": _ms(metrics.get("llm_node_ttft")),
                 "tts_first_byte_ms": _ms(metrics.get("tts_node_ttfb")),
             },
+            "timeline": self._timeline(asked, typed=typed),
             "models": service.models,
             "retries": service.retries,
             "fallback": service.fallbacks or None,
             "error": error,
         }
-        self._asked, self._transcribed = None, False
+        self._asked, self._transcribed, self._spoken = None, False, {}
         self.on_turn(turn)
+
+    def _timeline(self, asked: dict[str, Any], *, typed: bool) -> list[dict[str, Any]]:
+        """Return when each stage was, from the end of speech or the typed message on; what is not known is left out."""
+        start = self._asked_at if typed else asked.get("stopped_speaking_at")
+        if start is None:
+            return []
+        found: list[tuple[str, float, float]] = []
+        if not typed:
+            found += [
+                (stage, 0.0, float(asked[metric]))
+                for stage, metric in (("stt", "transcription_delay"), ("endpointing", "end_of_turn_delay"))
+                if asked.get(metric) is not None
+            ]
+        found += [(name, span.asked - start, span.first - start) for name, span in self._spoken.items() if span.first]
+        return [
+            {"stage": stage, "from_ms": _ms(max(0.0, since)), "to_ms": _ms(to)} for stage, since, to in found if to > 0
+        ]
 
 
 def _ms(seconds: float | None) -> int | None:

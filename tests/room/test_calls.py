@@ -59,6 +59,10 @@ async def test_barge_in_stops_the_voice(parley: Parley, say: Say) -> None:
         first = await asyncio.wait_for(robot.turns.get(), 10)
         await spoken
         assert first["interrupted"], first
+        stages = {each["stage"]: each for each in first["timeline"]}
+        assert stages.keys() == {"stt", "endpointing", "llm", "tts"}
+        assert stages["stt"]["to_ms"] <= stages["endpointing"]["to_ms"]
+        assert stages["llm"]["to_ms"] <= stages["tts"]["to_ms"] <= first["voice_to_voice_ms"] + 50
         cut = next(sound for sound in robot.sounds if sound.began >= began)
         assert cut.ended - started < 3
 
@@ -114,6 +118,7 @@ async def test_typed_messages_are_answered_with_the_voice(parley: Parley) -> Non
         assert turn["heard"] == "What is your name?"
         assert turn["answer"]
         assert turn["voice_to_voice_ms"] is not None
+        assert [each["stage"] for each in turn["timeline"]] == ["llm", "tts"]
 
 
 async def test_a_recording_has_both_sides(parley: Parley, say: Say) -> None:

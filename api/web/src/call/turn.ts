@@ -3,7 +3,7 @@
 export interface Stage {
   label: string;
   ms: number;
-  /** Where it begins, in ms after the caller fell silent; the stages follow one another. */
+  /** Where it begins, in ms after the caller fell silent. Stages overlap: the answer is prepared before the turn is over. */
   from: number;
 }
 
@@ -19,12 +19,12 @@ export interface TurnReport {
   fallback: string | null;
 }
 
-const STAGES = [
-  ["endpointing_ms", "End of speech"],
-  ["stt_ms", "Speech to text"],
-  ["llm_first_token_ms", "First word"],
-  ["tts_first_byte_ms", "First sound"],
-] as const;
+const STAGES: Record<string, string> = {
+  stt: "Speech to text",
+  endpointing: "End of turn",
+  llm: "First word",
+  tts: "First sound",
+};
 
 const ROLES: Record<string, string> = { stt: "Speech to text", llm: "Language model", tts: "Voice" };
 
@@ -48,7 +48,7 @@ export function parseTurn(json: string): TurnReport | null {
     answer: words(report["answer"]),
     interrupted: report["interrupted"] === true,
     voiceToVoiceMs,
-    stages: stagesOf(record(report["stages"]) ?? {}, voiceToVoiceMs),
+    stages: stagesOf(report["timeline"], voiceToVoiceMs),
     models: Object.entries(record(report["models"]) ?? {}).flatMap(([role, name]) =>
       typeof name === "string" ? [{ role: ROLES[role] ?? role, name }] : [],
     ),
@@ -57,17 +57,18 @@ export function parseTurn(json: string): TurnReport | null {
   };
 }
 
-function stagesOf(raw: Record<string, unknown>, total: number | null): Stage[] {
-  const stages: Stage[] = [];
-  let from = 0;
-  for (const [key, label] of STAGES) {
-    const ms = figure(raw[key]);
-    if (ms === null) continue;
-    stages.push({ label, ms, from });
-    from += ms;
-  }
-  if (total !== null && stages.length > 0 && total - from > REST_MS) {
-    stages.push({ label: "On the way", ms: total - from, from });
+function stagesOf(raw: unknown, total: number | null): Stage[] {
+  const stages = (Array.isArray(raw) ? raw : []).flatMap((item: unknown): Stage[] => {
+    const fields = record(item) ?? {};
+    const from = figure(fields["from_ms"]);
+    const to = figure(fields["to_ms"]);
+    const label = STAGES[words(fields["stage"]) ?? ""];
+    return from === null || to === null || to < from || label === undefined ? [] : [{ label, from, ms: to - from }];
+  });
+  stages.sort((a, b) => a.from - b.from || a.ms - b.ms);
+  const last = Math.max(0, ...stages.map((stage) => stage.from + stage.ms));
+  if (total !== null && stages.length > 0 && total - last > REST_MS) {
+    stages.push({ label: "On the way", ms: total - last, from: last });
   }
   return stages;
 }

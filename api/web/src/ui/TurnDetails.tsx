@@ -42,8 +42,7 @@ export function TurnDetails({ report, id }: { report: TurnReport; id: string }) 
 }
 
 function Waterfall({ stages, total }: { stages: readonly Stage[]; total: number | null }) {
-  const last = stages.at(-1);
-  const span = Math.max(total ?? 0, last === undefined ? 0 : last.from + last.ms, 1);
+  const span = Math.max(total ?? 0, 1, ...stages.map((stage) => stage.from + stage.ms));
   return (
     <ol className="waterfall" aria-label="Stages of the answer">
       {stages.map((stage) => (
