@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import AsyncGenerator, Callable
 
@@ -19,7 +20,7 @@ from livekit.protocol.agent_dispatch import RoomAgentDispatch
 from livekit.protocol.room import RoomConfiguration
 
 from cluster.bench.report import Report
-from cluster.bench.stock import AGENT_NAME
+from cluster.bench.stock import AGENT_NAME, REGISTERED
 from cluster.bench.voice import voice
 from cluster.profile import Profile
 from serve.contracts import ROLES
@@ -96,7 +97,7 @@ async def _stock(profile: Profile, livekit: dict[str, str], say: Progress) -> As
         for url in urls:
             await _ready(url)
         processes.append(_start(["worker", *urls], worker, livekit))
-        await asyncio.sleep(8)  # a stock worker tells nobody but its log that it is registered
+        await asyncio.to_thread(_registered, processes[-1])
         yield
     finally:
         for process in processes:
@@ -111,7 +112,22 @@ async def _stock(profile: Profile, livekit: dict[str, str], say: Progress) -> As
 def _start(arguments: list[str], config: object, livekit: dict[str, str]) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **livekit, "PARLEY_STOCK": json.dumps(config)}
     command = [sys.executable, "-m", "cluster.bench.stock", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    # What goes wrong in it is shown: a comparison with something broken would be worth nothing.
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)  # noqa: S603
+
+
+def _registered(worker: subprocess.Popen[bytes]) -> None:
+    """Wait until the worker says that LiveKit knows it, or ends."""
+    watchdog = threading.Timer(START_SECONDS, worker.kill)
+    watchdog.start()
+    try:
+        assert worker.stdout
+        for line in worker.stdout:
+            if line.strip() == REGISTERED.encode():
+                return
+        raise Unavailable(f"the stock worker did not register within {START_SECONDS:.0f} s")
+    finally:
+        watchdog.cancel()
 
 
 def _free_port() -> int:

@@ -19,16 +19,20 @@ from typing import Any, cast
 
 import httpx
 
+# FastAPI looks for the types of handlers' arguments here.
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+
 from serve.contracts import ChatRequest, LanguageModel, SpeechRequest, SpeechToText, TextToSpeech, TranscribeRequest
 
 AGENT_NAME = "stock"
+REGISTERED = "registered"
+"""What the worker prints once LiveKit knows it."""
 
 
 def serve_engine(engine_name: str, options: dict[str, Any], port: int) -> None:
     """Serve one engine over HTTP until the process is ended."""
     import uvicorn
-    from fastapi import FastAPI, Request
-    from fastapi.responses import StreamingResponse
 
     from serve import registry
 
@@ -85,6 +89,7 @@ def run_worker(stt_url: str, llm_url: str, tts_url: str, config: dict[str, Any])
             frame = rtc.combine_audio_frames(buffer)
             headers = {"rate": str(frame.sample_rate)}
             answer = await http.post(f"{stt_url}/stt", content=bytes(frame.data), headers=headers)
+            answer.raise_for_status()
             data = stt.SpeechData(language=agents.LanguageCode("en"), text=answer.json()["text"])
             return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, alternatives=[data])
 
@@ -101,6 +106,7 @@ def run_worker(stt_url: str, llm_url: str, tts_url: str, config: dict[str, Any])
             spoken = [m for m in messages if m["role"] != "system"]
             body = {"messages": [*system, *examples, *spoken], "max_tokens": config["max_tokens"]}
             async with http.stream("POST", f"{llm_url}/llm", json=body) as answer:
+                answer.raise_for_status()
                 async for line in answer.aiter_lines():
                     delta = llm.ChoiceDelta(role="assistant", content=json.loads(line)["text"])
                     self._event_ch.send_nowait(llm.ChatChunk(id="stock", delta=delta))
@@ -120,6 +126,7 @@ def run_worker(stt_url: str, llm_url: str, tts_url: str, config: dict[str, Any])
                 request_id="stock", sample_rate=config["rate"], num_channels=1, mime_type="audio/pcm"
             )
             async with http.stream("POST", f"{tts_url}/tts", json={"text": self.input_text}) as answer:
+                answer.raise_for_status()
                 async for line in answer.aiter_lines():
                     output_emitter.push(base64.b64decode(json.loads(line)["audio"]))
             output_emitter.flush()
@@ -162,6 +169,7 @@ def run_worker(stt_url: str, llm_url: str, tts_url: str, config: dict[str, Any])
         job_executor_type=agents.JobExecutorType.THREAD, num_idle_processes=1, port=0, load_threshold=1.0
     )
     server.rtc_session(entrypoint, agent_name=AGENT_NAME)
+    server.on("worker_registered", lambda *_: print(REGISTERED, flush=True))
     asyncio.run(server.run())
 
 
