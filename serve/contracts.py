@@ -290,6 +290,18 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class WarmingEngine(Engine, Protocol):
+    """Gets ready for its first request without one: the shell calls `warm` in place of a small request of its own.
+
+    For proxies, whose requests cost money, and which must come up while their provider is away.
+    """
+
+    async def warm(self) -> None:
+        """Open connections; within bounds, and what fails is logged and no error."""
+        ...
+
+
+@runtime_checkable
 class SpeechToText(Engine, Protocol):
     """Understands an utterance."""
 

@@ -36,6 +36,7 @@ from serve.contracts import (
     TranscribeRequest,
     Transcript,
     TranscriptionStream,
+    WarmingEngine,
 )
 from serve.errors import BadRequest, DeadlineExceeded, EngineFailed, ParleyError, StreamLost
 from serve.metrics import model_metrics
@@ -66,7 +67,10 @@ class Replica:
         started = time.perf_counter()
         await self.engine.load()
         loaded = time.perf_counter()
-        await self.warm_up()
+        if isinstance(self.engine, WarmingEngine):
+            await self.engine.warm()
+        else:
+            await self.warm_up()
         logger.info(
             "model ready: %s on %s, loaded in %.2f s, warm in %.2f s",
             self.config.name,

@@ -13,6 +13,8 @@ RAY_ENVIRONMENT: dict[str, str] = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    # Ten minutes of audio in one request (api.max_audio_seconds) are 19 MB; without a value it ends at 4.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
     # Logs stay in files.
     "RAY_SERVE_LOG_TO_STDERR": "0",
     # The ingress; a reload (any deploy) cuts what is older than this, and a call's page must outlive it.
@@ -46,6 +48,10 @@ class Settings(BaseSettings):
         livekit_public_url: Where browsers reach it; the same unless set.
         livekit_api_key: Names the secret that signs tokens.
         livekit_api_secret: Signs tokens.
+        parley_api_keys: Keys of the OpenAI-compatible API, comma between. None: only this machine is let in.
+        openai_api_key: For the engines `openai-llm`, `openai-stt`, `openai-tts`.
+        azure_openai_api_key: For the engines `azure-openai-llm`, `azure-openai-stt`, `azure-openai-tts`.
+        azure_speech_key: For the engines `azure-speech-stt`, `azure-speech-tts`.
     """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
@@ -54,9 +60,24 @@ class Settings(BaseSettings):
     livekit_public_url: str | None = None
     livekit_api_key: str = ""
     livekit_api_secret: SecretStr = Field(default=SecretStr(""))
+    parley_api_keys: SecretStr = Field(default=SecretStr(""))
+    openai_api_key: SecretStr | None = None
+    azure_openai_api_key: SecretStr | None = None
+    azure_speech_key: SecretStr | None = None
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Return this process's settings, read once at first use and never at import."""
     return Settings()
+
+
+def provider_key(variable: str, key_env: str | None = None) -> SecretStr | None:
+    """Return a provider's key; None where it is not set.
+
+    Args:
+        variable: The provider's usual environment variable; an attribute of `Settings` has its name in lower case.
+        key_env: Another variable to read instead: an account of its own for one model.
+    """
+    found = SecretStr(os.environ.get(key_env, "")) if key_env else getattr(settings(), variable.lower())
+    return found if found is not None and found.get_secret_value() else None

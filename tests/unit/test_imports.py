@@ -13,7 +13,13 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("serve", "agent", "api", "cluster")
 FROM_SERVE = {"serve.client", "serve.contracts", "serve.errors", "serve.config", "serve.settings"}
-BASE = {f"serve.{name}" for name in ("contracts", "errors", "config", "settings", "audio", "worker", "fakes")}
+BASE = {
+    f"serve.{name}"
+    for name in (
+        *("contracts", "errors", "config", "settings", "audio", "worker", "fakes", "hub"),
+        *("providers", "circuit", "openai_client", "azure_speech"),
+    )
+}
 
 
 def imports(path: Path) -> set[str]:
