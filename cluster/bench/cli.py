@@ -130,6 +130,21 @@ def memory_(as_json: JSON = False) -> None:
     _show([resources.memory(_members(run))], as_json)
 
 
+@app.command("engines")
+def engines_(
+    profile: Annotated[str, typer.Option("--profile", "-p", help="A profile's name, or a path.")] = "local",
+    as_json: JSON = False,
+) -> None:
+    """Memory and loading time of each self-hosted engine of a profile, by itself; needs no cluster.
+
+    Example: parley bench engines --profile hub
+    """
+    from cluster import profile as profiles
+    from cluster.bench import engines
+
+    _show([engines.engines(profiles.load(profile), _say)], as_json)
+
+
 @app.command("start")
 def start_(times: Annotated[int, typer.Option("--times", min=1, max=20)] = 3, as_json: JSON = False) -> None:
     """Start a cluster from nothing to its first answered call, again and again; needs that none is up.
