@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def deploy(profile: Profile) -> dict[str, list[str]]:
 
 
 @contextmanager
-def put_back(profile: Profile) -> Iterator[None]:
+def put_back(profile: Profile) -> Generator[None]:
     try:
         yield
     finally:
