@@ -24,7 +24,8 @@ def host(config: AgentConfig, routes: Routes) -> dict[str, Any]:
         "name": APPLICATION,
         "route_prefix": None,
         "import_path": "agent.host:build",
-        "args": {"config": config.model_dump(mode="json"), "routes": routes.model_dump(mode="json")},
+        # Arguments that change make new replicas; routes must not, so they are `user_config` alone.
+        "args": {"config": config.model_dump(mode="json")},
         "deployments": [deployment],
     }
 

@@ -25,20 +25,28 @@ END_SECONDS = 15.0
 class Agent:
     """Carries up to `max_ongoing_requests` calls on one event loop."""
 
-    def __init__(self, config: dict[str, Any], routes: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         self._config = AgentConfig.model_validate(config)
-        self._models = Models(Routes.model_validate(routes))
+        self._models: Models | None = None
         _load_once(self._config)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take new routes; live calls use them from their next request on."""
-        self._models.update(Routes.model_validate(user_config["routes"]))
+        """Take routes: Serve calls this before the first request, and whenever they change.
+
+        Live calls use new ones from their next request on.
+        """
+        routes = Routes.model_validate(user_config["routes"])
+        if self._models is None:
+            self._models = Models(routes)
+        else:
+            self._models.update(routes)
 
     async def call(self, request: CallRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Carry a call; yields its events, ends when it ends. Closing the stream ends the call."""
         from agent.session import Call, Event
 
         events: asyncio.Queue[Event | None] = asyncio.Queue()
+        assert self._models is not None, "Serve has not configured this replica"
         assistant = self._config.assistant
         models = self._models.choosing(assistant.models)
         call = Call(request, models, assistant, self._config.turns, events.put_nowait)
@@ -72,4 +80,4 @@ def build(args: dict[str, Any]) -> Any:
     import ray.serve
 
     ray_serve: Any = ray.serve
-    return ray_serve.deployment(name=DEPLOYMENT)(Agent).bind(args["config"], args["routes"])
+    return ray_serve.deployment(name=DEPLOYMENT)(Agent).bind(args["config"])

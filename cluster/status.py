@@ -65,8 +65,7 @@ def gather(run: State) -> dict[str, Any]:
                     "replicas": application.replicas if application else 0,
                 }
             )
-        if "routes" in args:
-            routes = _live_routes(config) or args["routes"]
+        routes = _live_routes(config) or routes
     routes = {role: route["default"] for role, route in routes.items()}
     return {"addresses": run.addresses, "models": models, "routes": routes, "calls": _calls(run)}
 
