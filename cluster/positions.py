@@ -19,19 +19,39 @@ class Document:
     Attributes:
         name: The file, as the person wrote it.
         data: What the file says.
-        lines: The line (from 1) of each value by its path; keys point at the key.
+        places: `file:line` (from 1) of each value by its path; keys point at the key.
     """
 
     name: str
     data: dict[str, Any]
-    lines: dict[Path, int] = field(default_factory=dict[Path, int])
+    places: dict[Path, str] = field(default_factory=dict[Path, str])
 
     def place(self, path: Path) -> str:
-        """Return `file:line` of a path, or of the nearest thing around it that is in the file."""
-        while path and path not in self.lines:
+        """Return `file:line` of a path, or of the nearest thing around it that is in a file."""
+        while path and path not in self.places:
             path = path[:-1]
-        line = self.lines.get(path)
-        return f"{self.name}:{line}" if line else self.name
+        return self.places.get(path, self.name)
+
+    def over(self, base: Document) -> Document:
+        """Return this document laid over another: mappings merge key by key, everything else is replaced.
+
+        What is left of the base keeps its own place.
+        """
+        merged = Document(self.name, dict(base.data), dict(base.places))
+        _lay(merged, merged.data, self.data, ())
+        merged.places |= self.places
+        return merged
+
+
+def _lay(merged: Document, below: dict[str, Any], above: dict[str, Any], path: Path) -> None:
+    for key, value in above.items():
+        here, under = (*path, key), below.get(key)
+        if isinstance(value, dict) and isinstance(under, dict):
+            below[key] = dict(cast("dict[str, Any]", under))
+            _lay(merged, below[key], cast("dict[str, Any]", value), here)
+        else:
+            below[key] = value
+            merged.places = {known: at for known, at in merged.places.items() if known[: len(here)] != here}
 
 
 def dotted(path: Path) -> str:
@@ -70,7 +90,7 @@ def read(text: str, name: str) -> Document:
 
 
 def _build(loader: yaml.SafeLoader, node: yaml.Node, path: Path, document: Document) -> Any:
-    document.lines.setdefault(path, node.start_mark.line + 1)
+    document.places.setdefault(path, f"{document.name}:{node.start_mark.line + 1}")
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -78,7 +98,7 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, path: Path, document: Docum
             if key in mapping:
                 line = key_node.start_mark.line + 1
                 raise ConfigError(f"{document.name}:{line}: {dotted((*path, key))}: the key is there twice")
-            document.lines[(*path, key)] = key_node.start_mark.line + 1
+            document.places[(*path, key)] = f"{document.name}:{key_node.start_mark.line + 1}"
             mapping[key] = _build(loader, value_node, (*path, key), document)
         return mapping
     if isinstance(node, yaml.SequenceNode):

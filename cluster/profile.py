@@ -1,4 +1,7 @@
-"""One profile describes a cluster: models, routes, agent, api, LiveKit and Ray, in one YAML."""
+"""One profile describes a cluster: models, routes, agent, api, LiveKit and Ray, in one YAML.
+
+A profile may say `extends: NAME`: what it says is laid over that profile, mappings key by key, lists as a whole.
+"""
 
 from __future__ import annotations
 
@@ -77,19 +80,37 @@ def check(document: Document) -> Profile:
     return profile
 
 
-def _read(name: str) -> Document:
+def _read(name: str, extended_by: tuple[str, ...] = ()) -> Document:
+    """Read a profile, and below it the one that it extends."""
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"} or path.exists():
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
         try:
-            return positions.read(path.read_text(encoding="utf-8"), name)
+            document = positions.read(path.read_text(encoding="utf-8"), name)
         except OSError as error:
             raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ConfigError(f"{name}: not text in UTF-8") from None
-    if name not in names():
+        identity = str(path.resolve())
+    elif name in names():
+        text = (resources.files("cluster") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+        document, identity = positions.read(text, f"{name}.yaml"), name
+    else:
         raise ConfigError(f"no profile is named {name!r}; {_choices(name, names())}, or a path to a .yaml file")
-    text = (resources.files("cluster") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
-    return positions.read(text, f"{name}.yaml")
+    if "extends" not in document.data:
+        return document
+    base, place = document.data.pop("extends"), document.place(("extends",))
+    if not isinstance(base, str):
+        raise ConfigError(f"{place}: extends: names one profile, or a path to a .yaml file")
+    if identity in extended_by:
+        raise ConfigError(f"{place}: extends: {base!r} leads back to this profile")
+    if base not in names() and path.suffix:
+        # A path is meant from where it is written.
+        base = str(path.parent / base)
+    try:
+        below = _read(base, (*extended_by, identity))
+    except ConfigError as error:
+        raise ConfigError(f"{place}: extends: {error}" if str(error).startswith("no profile") else str(error)) from None
+    return document.over(below)
 
 
 def _override(document: Document, override: str) -> None:
@@ -119,7 +140,7 @@ def _override(document: Document, override: str) -> None:
     if isinstance(here, list):
         _item(cast("list[Any]", here), last, override)
     cast("dict[str | int, Any]", here)[last] = value
-    document.lines = {known: line for known, line in document.lines.items() if known != tuple(path)}
+    document.places = {known: place for known, place in document.places.items() if known != tuple(path)}
 
 
 def _item(items: list[Any], step: str | int, override: str) -> Any:
@@ -191,7 +212,8 @@ def _keys(path: positions.Path) -> list[str]:
             return []
         kind = kind.model_fields[part].annotation if part in kind.model_fields else None
         kind = _inner(kind)
-    return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    found = sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    return found if path else [*found, "extends"]
 
 
 def _inner(kind: Any) -> Any:

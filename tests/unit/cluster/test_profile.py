@@ -102,3 +102,45 @@ def test_set_overrides_keys_lists_and_absent_sections(tmp_path: Path) -> None:
 )
 def test_a_wrong_override_is_explained(tmp_path: Path, override: str, said: str) -> None:
     assert said in problem(tmp_path, GOOD, override)
+
+
+def extending(tmp_path: Path, text: str, base: str = GOOD) -> str:
+    (tmp_path / "base.yaml").write_text(base)
+    return f"extends: base.yaml\n{text}"
+
+
+def test_a_profile_extends_another(tmp_path: Path) -> None:
+    text = GOOD[: GOOD.index("routes:")].replace("mind", "other")
+    loaded = load(tmp_path, extending(tmp_path, f"{text}routes: {{llm: other}}\nray: {{num_cpus: 3}}\n"))
+    assert [model.name for model in loaded.models] == ["ears", "other", "mouth"], "lists are replaced"
+    assert (loaded.routes.model("stt"), loaded.routes.model("llm")) == ("ears", "other"), "mappings are merged"
+    assert (loaded.api.port, loaded.ray.num_cpus) == (8100, 3)
+
+
+def test_a_route_of_the_base_is_replaced_or_completed(tmp_path: Path) -> None:
+    base = GOOD.replace("llm: mind", "llm: {default: mind, patience: 2}")
+    route = load(tmp_path, extending(tmp_path, "routes: {llm: {patience: 3}}\n", base)).routes.llm
+    assert (route.default, route.patience) == ("mind", 3)
+    assert load(tmp_path, extending(tmp_path, "routes: {llm: mind}\n", base)).routes.llm.patience == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "said"),
+    [
+        ("api: {prt: 1}\n", GOOD, "profile.yaml:2: api.prt: unknown key"),
+        ("api: {port: 1}\n", GOOD.replace("port: 8100", "prt: 8100"), "base.yaml:13: api.prt: unknown key"),
+        ("routes: {stt: mind}\n", GOOD, "profile.yaml:2: routes.stt: 'mind' is a llm model"),
+        ("routes: {stt: ears}\n", GOOD.replace("llm: mind", "llm: ears"), "base.yaml:10: routes.llm: 'ears' is a stt"),
+        ("models:\n  - {name: mind, engine: lost}\n", GOOD, "profile.yaml:3: models[0].engine: 'lost'"),
+        ("", "extends: profile.yaml\n", "profile.yaml:1: extends: 'base.yaml' leads back"),
+        ("", "extends: locl\nroutes: {}\n", "base.yaml:1: extends:"),
+        ("", "extends: [a]\n", "base.yaml:1: extends: names one profile"),
+        ("colour: red\n", GOOD, "extends"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_file_that_says_it(tmp_path: Path, text: str, base: str, said: str) -> None:
+    assert said in problem(tmp_path, extending(tmp_path, text, base))
+
+
+def test_packaged_profiles_can_be_extended_from_anywhere(tmp_path: Path) -> None:
+    assert load(tmp_path, "extends: local\napi: {port: 9123}\n").api.port == 9123
