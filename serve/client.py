@@ -47,6 +47,7 @@ from serve.errors import (
     ReplicaLost,
     Unavailable,
 )
+from serve.given import Given
 
 logger = logging.getLogger("ray.serve.parley")
 
@@ -234,24 +235,24 @@ class Models:
         self, role: Role, method: str, request: Any, context: RequestContext
     ) -> AsyncGenerator[Any, None]:
         tries = self._tries(role, context)
+        given = Given(request)
         while True:
             response: Any = None
-            started = finished = False
+            finished = False
             try:
-                response = self._handle(tries.model, role, method, context, stream=True).remote(request, context)
+                handle = self._handle(tries.model, role, method, context, stream=True)
+                response = handle.remote(given.rest(), context)
                 chunks: AsyncIterator[Any] = aiter(response)
                 while True:
                     try:
-                        limit = tries.deadline if started else tries.patience_ends
-                        chunk = await _bounded(anext(chunks), limit, tries.model)
+                        chunk = await _bounded(anext(chunks), tries.patience_ends, tries.model)
                     except StopAsyncIteration:
                         finished = True
                         return
-                    started = True
-                    yield self._answered(role, tries, chunk)
+                    yield given.take(self._answered(role, tries, chunk))
+                    tries.waiting()
             except Exception as raw:
-                # What was yielded has been heard: only a stream that gave nothing is safe to repeat as it is.
-                await tries.failed(raw, over=started)
+                await tries.failed(raw, over=False)
                 self._retries += 1
             finally:
                 if response is not None and not finished:
@@ -273,7 +274,7 @@ class _Tries:
 
     Args:
         order: Models to ask; those that only failed of late are left out while there are others.
-        patience: Seconds until a model's first sign, where another stands by.
+        patience: Seconds until a model's next sign, where another stands by.
         timeout: Seconds for everything.
         circuit: Finds a model's circuit breaker.
     """
@@ -294,6 +295,10 @@ class _Tries:
     def patience_ends(self) -> float:
         """When the model that is asked now must have given a first sign; loop time."""
         return min(self.deadline, self._asked + self._patience) if self._left else self.deadline
+
+    def waiting(self) -> None:
+        """The model's next sign is waited for from now on."""
+        self._asked = self._clock()
 
     def succeeded(self) -> None:
         """The model has given a sign."""

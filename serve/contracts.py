@@ -31,6 +31,7 @@ class Capabilities:
         tools: The LLM calls tools.
         structured: The LLM keeps to a JSON schema (`ChatRequest.response_format`).
         words: STT can say where each word is (`TranscribeRequest.words`).
+        continues: The LLM goes on in the middle of an answer (`ChatRequest.so_far`); others are asked to in words.
         voices: Names a TTS engine accepts as `voice`; empty: not listed.
     """
 
@@ -41,6 +42,7 @@ class Capabilities:
     tools: bool = False
     structured: bool = False
     words: bool = False
+    continues: bool = False
     voices: tuple[str, ...] = ()
 
 
@@ -181,6 +183,7 @@ class ChatRequest:
         tool_choice: As OpenAI's: "auto", "none", "required" or one function; None: the engine's own.
         response_format: As OpenAI's: `{"type": "json_schema", ...}` or `{"type": "json_object"}`.
         adapter: Name of one of the engine's LoRA adapters.
+        so_far: The beginning of the answer, which another replica or model has given: go on from there.
     """
 
     messages: list[dict[str, Any]]
@@ -193,6 +196,7 @@ class ChatRequest:
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     adapter: str | None = None
+    so_far: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,6 +282,8 @@ class Chat(Replica):
 
     async def chat(self, request: ChatRequest, context: RequestContext) -> AsyncGenerator[ChatChunk, None]:
         """Stream the next message of a conversation."""
+        if request.so_far and not self.engine.capabilities.continues:
+            request = _asked_to_continue(request)
         stream = self._stream("chat", cast(LanguageModel, self.engine).chat(request), context)
         try:
             async for chunk in stream:
@@ -294,6 +296,13 @@ class Chat(Replica):
         engine = self.engine
         if isinstance(engine, PrefillingLanguageModel):
             await self._unary("prefill", lambda: engine.prefill(request), context)
+
+
+def _asked_to_continue(request: ChatRequest) -> ChatRequest:
+    """Ask in words, for engines that cannot go on in the middle of a message."""
+    begun = {"role": "assistant", "content": request.so_far}
+    ask = {"role": "user", "content": "Go on exactly where you stopped. Repeat nothing, and do not mention this."}
+    return replace(request, messages=[*request.messages, begun, ask], so_far="")
 
 
 class Speech(Replica):

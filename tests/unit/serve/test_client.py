@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import ray.exceptions
 from ray.serve.exceptions import BackPressureError
@@ -18,8 +19,11 @@ from serve.contracts import (
     ListenRequest,
     RequestContext,
     Role,
+    SpeechChunk,
+    SpeechRequest,
     TranscribeRequest,
     Transcript,
+    Usage,
 )
 from serve.errors import (
     AuthFailed,
@@ -77,12 +81,14 @@ class FakeHandle:
         self.answers = answers
         self.responses: list[FakeResponse] = []
         self.sessions: list[str] = []
+        self.sent: list[tuple[Any, ...]] = []
 
     def options(self, *, method_name: str, stream: bool, session_id: str) -> FakeHandle:
         self.sessions.append(session_id)
         return self
 
     def remote(self, *args: Any) -> FakeResponse:
+        self.sent.append(args)
         self.responses.append(FakeResponse(self.answers.pop(0)))
         return self.responses[-1]
 
@@ -158,11 +164,34 @@ async def test_a_stream_that_gave_nothing_goes_elsewhere() -> None:
     assert [response.cancelled for response in handle.responses] == [True, False]
 
 
-async def test_a_stream_that_was_heard_is_not_repeated() -> None:
-    client, handle = models([ChatChunk("half"), ReplicaLost("gone")], [ChatChunk("again")])
-    with pytest.raises(ReplicaLost):
-        await collect(client.chat(ChatRequest([]), CONTEXT))
-    assert len(handle.responses) == 1
+async def test_an_answer_that_breaks_off_goes_on_from_its_words() -> None:
+    client, handle = models(
+        [ChatChunk("The sea"), ChatChunk(" is"), ReplicaLost("gone")],
+        [ChatChunk(" wide"), ReplicaLost("gone")],
+        [ChatChunk(" and"), ChatChunk(" deep"), ChatChunk(finish_reason="stop")],
+    )
+    request = ChatRequest([{"role": "user", "content": "The sea?"}], max_tokens=10)
+    assert await collect(client.chat(request, CONTEXT)) == "The sea is wide and deep"
+    asked = [sent[0] for sent in handle.sent]
+    assert [each.so_far for each in asked] == ["", "The sea is", "The sea is wide"]
+    assert [each.max_tokens for each in asked] == [10, 8, 7]
+
+
+async def test_speech_that_breaks_off_goes_on_where_it_was_heard() -> None:
+    ramp = np.arange(1600, dtype="<i2").tobytes()
+    pieces = [SpeechChunk(ramp[start : start + 640], 16000) for start in range(0, len(ramp), 640)]
+    again = [SpeechChunk(ramp[:2000], 16000), SpeechChunk(ramp[2000:], 16000, Usage(characters=5))]
+    client, handle = models([*pieces[:2], ReplicaLost("gone")], again)
+    spoken = [chunk async for chunk in client.speak(SpeechRequest("Hello"), CONTEXT)]
+    assert b"".join(chunk.audio for chunk in spoken) == ramp
+    assert spoken[-1].usage is not None
+    assert len(handle.responses) == 2
+
+
+async def test_a_model_that_falls_silent_in_mid_answer_is_replaced_by_another() -> None:
+    client, handles = standby(0.05, a=[[ChatChunk("one"), None]], b=[[ChatChunk(" two")]])
+    assert await collect(client.chat(ChatRequest([]), CONTEXT)) == "one two"
+    assert handles["a"].responses[0].cancelled
 
 
 async def test_closing_a_stream_stops_the_work() -> None:
