@@ -194,6 +194,32 @@ def zero_(times: TIMES = 5, as_json: JSON = False) -> None:
     _show([_run(changes.zero(profile, _say, times=times))], as_json)
 
 
+@app.command("batch")
+def batch_(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name, folder or hf:// of a Whisper; none: random weights.")
+    ] = None,
+    size: Annotated[str, typer.Option("--size", help="Of random weights: tiny, base, small, medium.")] = "base",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, max=220, help="That random weights write.")] = 16,
+    calls: CALLS = 8,
+    times: Annotated[int, typer.Option("--times", min=1, max=200, help="Rounds.")] = 7,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,
+    as_json: JSON = False,
+) -> None:
+    """Whisper on utterances of several calls in one pass, and on one at a time; needs no cluster.
+
+    Example: parley bench batch --calls 8 --size base
+    """
+    from cluster.bench import batch, random_whisper
+
+    if size not in random_whisper.SIZES:
+        raise typer.BadParameter(f"--size is one of {', '.join(random_whisper.SIZES)}")
+    options = {"device": device, "threads": threads}
+    report = batch.batch(model, options, _say, size=size, tokens=tokens, calls=calls, rounds=times)
+    _show([_run(report)], as_json)
+
+
 def _up() -> tuple[State, Profile]:
     from cluster import status
     from cluster.profile import Profile
