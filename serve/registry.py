@@ -51,6 +51,8 @@ register("pocketsphinx", "stt", "serve.stt.pocketsphinx:PocketSphinx", None, "En
 register("llamacpp", "llm", "serve.llm.llamacpp:LlamaCpp", None, "any GGUF file; its own is SmolLM2 135M")
 register("flite", "tts", "serve.tts.flite:Flite", None, "English, quick; needs Debian's libflite1")
 register("espeak", "tts", "serve.tts.espeak:Espeak", None, "many languages, robotic; in a process of its own (GPL)")
+register("piper", "tts", "serve.tts.piper:Piper", "piper", "many languages, quick; in a process of its own (GPL)")
+register("kokoro", "tts", "serve.tts.kokoro:Kokoro", "kokoro", "natural, slower; in a process of its own (GPL)")
 register("fake-stt", "stt", "serve.stt.fake:FakeSpeechToText", None, "for tests: hears what its options say")
 register(
     "fake-llm", "llm", "serve.llm.fake:FakeLanguageModel", None, "for tests: says what its options say, or repeats"

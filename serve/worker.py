@@ -5,7 +5,8 @@ each behind its length. The parent writes a request and reads answers until the 
 
     ("call", method, arguments)    ->  ("done", value)
     ("stream", method, arguments)  ->  ("item", value)*, ("done", None)     the method gets `emit` first
-    ("stop",)                      ->  nothing; `emit` returns True from now on, and the stream ends
+    ("stop",)                      ->  nothing; `emit` returns True from now on, and the stream ends;
+                                       `emit(None)` sends nothing and only asks for that
     any of them                    ->  ("error", error)
 
 `multiprocessing` is not used, since its children import the parent's main module, which is Ray's.

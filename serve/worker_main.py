@@ -45,9 +45,10 @@ class _Channel:
         self._answers.flush()
 
     def emit(self, item: Any) -> bool:
-        """Send one item; True: the parent wants no more."""
+        """Send one item, or nothing for None; True: the parent wants no more."""
         if not self.stopped:
-            self.write("item", item)
+            if item is not None:
+                self.write("item", item)
             # In the middle of a stream the parent writes nothing but "stop", or goes away.
             self.stopped = bool(select.select([self._requests], [], [], 0)[0])
             if self.stopped and self.read() is None:

@@ -34,9 +34,9 @@ class Speaking:
         if self._rate <= 0:
             raise EngineMissing("espeak's data is not there: `uv pip install --reinstall espeakng-loader`")
 
-    def rate(self) -> int:
-        """Return the sample rate in Hz."""
-        return self._rate
+    def describe(self) -> tuple[int, dict[str, tuple[int, str]]]:
+        """Return the sample rate in Hz; the voices are too many to list."""
+        return self._rate, {}
 
     def speak(self, emit: Any, texts: list[str], voice: str, speed: float) -> None:
         """Emit pcm16 mono as it is made; b"" ends each text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -27,15 +27,18 @@ from serve.contracts import (
     TextToSpeech,
 )
 from serve.errors import EngineMissing
+from tests.contract import tiny_voices
 
-MUST_RUN = {"pocketsphinx", "llamacpp", "fake-stt", "fake-llm", "fake-tts"}
-"""Engines whose dependencies come with the package; of flite and espeak one is enough."""
+MUST_RUN = {"pocketsphinx", "llamacpp", "piper", "kokoro", "fake-stt", "fake-llm", "fake-tts"}
+"""Engines whose dependencies requirements.lock brings; of flite and espeak one is enough."""
 
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any] | Callable[[], dict[str, Any]]] = {
+    "piper": tiny_voices.piper_options,
+    "kokoro": tiny_voices.kokoro_options,
     "pocketsphinx": {"decoders": 2, "wait_seconds": 60.0, "max_audio_seconds": 60.0},
     "llamacpp": {"context": 512, "slots": 2, "max_tokens": 12},
 }
-"""Where the defaults would make the suite slow."""
+"""Where the defaults would make the suite slow, or want a model that has to be made first."""
 
 
 def engines_of(role: Role) -> list[str]:
@@ -66,7 +69,8 @@ async def load(name: str) -> Engine:
         pytest.skip(_missing[name])
     if name not in _loaded:
         try:
-            engine = registry.create(name, OPTIONS.get(name, {}))
+            options = OPTIONS.get(name, {})
+            engine = registry.create(name, options() if callable(options) else options)
             async with asyncio.timeout(60):
                 await engine.load()
         except EngineMissing as error:
