@@ -14,6 +14,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.auth import LoopbackOnly
 from api.config import ApiConfig
+from api.openai import chat, models, speech, transcriptions, unknown
+from api.openai.catalog import Catalog
+from api.openai.errors import PREFIX
+from api.openai.guard import Guard
 from api.problems import BodyLimit, add_problem_handlers
 from api.routes import health, token
 
@@ -30,13 +34,16 @@ _SECURITY_HEADERS = {
 }
 
 
-def create_app(config: ApiConfig, agent_name: str, dispatchers: Callable[[], Any]) -> FastAPI:
+def create_app(
+    config: ApiConfig, agent_name: str, dispatchers: Callable[[], Any], catalog: Catalog | None = None
+) -> FastAPI:
     """Build the application.
 
     Args:
         config: Limits and who is let in.
         agent_name: The name under which LiveKit dispatches calls.
         dispatchers: Returns the handle of the dispatchers, who know the calls.
+        catalog: The models under /v1.
     """
     app = FastAPI(
         title="Parley",
@@ -49,17 +56,26 @@ def create_app(config: ApiConfig, agent_name: str, dispatchers: Callable[[], Any
     app.state.config = config
     app.state.agent_name = agent_name
     app.state.dispatchers = dispatchers
+    app.state.catalog = catalog or Catalog()
     app.include_router(health.router)
     app.include_router(token.router)
+    for part in (models, chat, transcriptions, speech, unknown):
+        app.include_router(part.router)
     add_problem_handlers(app)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     else:
         app.get("/", include_in_schema=False, response_class=HTMLResponse)(lambda: NOT_BUILT)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
-    app.add_middleware(BodyLimit, most=config.max_body_bytes)
+    # Recordings and conversations are longer than what the page sends.
+    larger = {
+        f"{PREFIX}audio/transcriptions": round(config.max_upload_mb * 2**20),
+        PREFIX: round(config.max_request_mb * 2**20),
+    }
+    app.add_middleware(BodyLimit, most=config.max_body_bytes, larger=larger, uploads=config.max_uploads)
     if config.local:
         app.add_middleware(LoopbackOnly)
+    app.add_middleware(Guard, local=config.local)
     app.add_middleware(SecurityHeaders)
     return app
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from api.config import ApiConfig
+from serve.config import Routes
 
 
-def api(config: ApiConfig, agent_name: str) -> dict[str, Any]:
-    """Return the API's entry for Serve's declarative configuration."""
+def api(config: ApiConfig, agent_name: str, models: Sequence[dict[str, str]], routes: Routes) -> dict[str, Any]:
+    """Return the API's entry for Serve's declarative configuration.
+
+    Args:
+        config: Of the application; a change replaces the replica.
+        agent_name: The name under which LiveKit dispatches calls.
+        models: The catalog: `name`, `role` and `engine` of each; it and the routes reach the replica live.
+        routes: Which model serves each role.
+    """
     return {
         "name": "api",
         "route_prefix": "/",
@@ -19,6 +28,7 @@ def api(config: ApiConfig, agent_name: str) -> dict[str, Any]:
                 "name": "Api",
                 "num_replicas": 1,
                 "max_ongoing_requests": 200,
+                "user_config": {"models": list(models), "routes": routes.model_dump(mode="json")},
                 "ray_actor_options": {"num_cpus": 0},
                 "health_check_period_s": 1,
                 "health_check_timeout_s": 10,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import problem_response
+from api.problems import refusal
 
 
 class LoopbackOnly:
@@ -27,9 +27,8 @@ class LoopbackOnly:
             headers = Headers(scope=scope)
             for name, value in (("Host", f"//{headers.get('host', '')}"), ("Origin", headers.get("origin"))):
                 if value is not None and not is_loopback(urlsplit(value).hostname):
-                    response = problem_response(
-                        403, "Not from here", f"{name} must be loopback (localhost or 127.0.0.1) without a key"
-                    )
+                    problem = f"{name} must be loopback (localhost or 127.0.0.1)"
+                    response = refusal(scope["path"], 403, "Not from here", problem, "not_loopback")
                     await response(scope, receive, send)
                     return
         await self._app(scope, receive, send)

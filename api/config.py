@@ -18,3 +18,8 @@ class ApiConfig(Strict):
     )
     token_minutes: int = Field(default=10, ge=1, le=60, description="Life of a caller's token: the time to join")
     max_body_bytes: int = Field(default=65536, ge=1024, le=100 * 2**20)
+    max_request_mb: float = Field(default=4.0, gt=0, le=32, description="Most of a JSON body under /v1")
+    max_upload_mb: float = Field(default=25.0, gt=0, le=100, description="Most of an uploaded recording, with its form")
+    max_uploads: int = Field(default=8, ge=1, description="Recordings taken in at once: each is held in memory")
+    max_audio_seconds: float = Field(default=600.0, gt=0, le=1800, description="Length of an uploaded recording")
+    answer_seconds: float = Field(default=300.0, gt=0, le=3600, description="Time of a whole answer under /v1")

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.config import ApiConfig
+from api.openai.catalog import Catalog, CatalogModel
+from serve.config import Routes
 
 _serve: Any = ray.serve
 
@@ -23,10 +25,16 @@ class Api:
     def __init__(self, config: dict[str, Any], agent_name: str) -> None:
         self._config = ApiConfig.model_validate(config)
         self._agent_name = agent_name
+        self._catalog = Catalog()
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take the catalog and the routes; requests in progress stay where they are."""
+        models = [CatalogModel.model_validate(model) for model in user_config["models"]]
+        self._catalog.update(models, Routes.model_validate(user_config["routes"]))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application; Serve asks for it once, after the constructor."""
-        return create_app(self._config, self._agent_name, _dispatchers)
+        return create_app(self._config, self._agent_name, _dispatchers, self._catalog)
 
 
 @cache

@@ -8,6 +8,7 @@ import agent.applications
 import api.applications
 import serve.builder
 from cluster.profile import Profile
+from serve import registry
 
 QUIET_MODELS = {"encoding": "JSON", "log_level": "INFO", "enable_access_log": False}
 """One JSON object a line; a line for each request would be written on the voice path."""
@@ -27,9 +28,17 @@ def compose(profile: Profile) -> dict[str, Any]:
             *(serve.builder.application(model) for model in profile.models),
             agent.applications.host(profile.agent, profile.routes),
             agent.applications.dispatcher(profile.agent),
-            api.applications.api(profile.api, profile.agent.name),
+            api.applications.api(profile.api, profile.agent.name, _catalog(profile), profile.routes),
         ],
     }
+
+
+def _catalog(profile: Profile) -> list[dict[str, str]]:
+    """Return what the API shows of each model."""
+    return [
+        {"name": model.name, "role": registry.entry(model.engine).role, "engine": model.engine}
+        for model in profile.models
+    ]
 
 
 def validate(schema: dict[str, Any]) -> None:

@@ -294,7 +294,7 @@ class Cluster:
             "page": f"{page}/",
             "api": page,
             "docs": f"{page}/api/docs",
-            "openai": None,
+            "openai": f"{page}/v1",
             "dashboard": f"http://{HOST}:{self.profile.ray.dashboard_port}",
             "livekit": os.environ.get("LIVEKIT_URL") or f"ws://{HOST}:{self.profile.livekit.port}",
         }

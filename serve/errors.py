@@ -3,6 +3,7 @@
     ParleyError
     ├── ConfigError             a profile or catalog is wrong: nothing was deployed
     ├── BadRequest              the caller's input is wrong: names the field
+    │   └── ContextExceeded     the conversation is longer than the model can read
     ├── DeadlineExceeded        no answer within the request's time
     ├── ModelError
     │   ├── EngineMissing       a package, library or file is not installed
@@ -61,6 +62,10 @@ class BadRequest(ParleyError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}"
+
+
+class ContextExceeded(BadRequest):
+    """The conversation is longer than the model can read; the same arguments as `BadRequest`."""
 
 
 class DeadlineExceeded(ParleyError):
