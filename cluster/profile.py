@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from agent.config import AgentConfig
 from api.config import ApiConfig
-from cluster import positions
+from cluster import needs, positions
 from cluster.config import LiveKitConfig, RayConfig
 from cluster.positions import Document, dotted
 from serve import registry
@@ -47,12 +47,13 @@ def names() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def load(name: str, overrides: Sequence[str] = ()) -> Profile:
+def load(name: str, overrides: Sequence[str] = (), *, here: bool = False) -> Profile:
     """Read and check a profile.
 
     Args:
         name: The name of a packaged profile, or a path.
         overrides: `key=value` each, as `api.port=9000` or `models[0].max_ongoing=2`; the value is YAML.
+        here: It will run on this machine: check also that keys, packages, files and GPUs are here.
 
     Raises:
         ConfigError: One line for each thing that is wrong, with file, line, key and the choices.
@@ -60,10 +61,10 @@ def load(name: str, overrides: Sequence[str] = ()) -> Profile:
     document = _read(name)
     for override in overrides:
         _override(document, override)
-    return check(document)
+    return check(document, here=here)
 
 
-def check(document: Document) -> Profile:
+def check(document: Document, *, here: bool = False) -> Profile:
     """Check everything that can be known without starting anything; all errors at once.
 
     Raises:
@@ -74,9 +75,11 @@ def check(document: Document) -> Profile:
     except ValidationError as error:
         lines = [_explain(document, dict(item)) for item in error.errors()]
         raise ConfigError("\n".join(lines)) from None
-    problems = [f"{document.place(path)}: {dotted(path)}: {problem}" for path, problem in _problems(profile)]
-    if problems:
-        raise ConfigError("\n".join(problems))
+    found = _problems(profile)
+    if here and not found:
+        found = list(needs.lacking(profile))
+    if found:
+        raise ConfigError("\n".join(f"{document.place(path)}: {dotted(path)}: {problem}" for path, problem in found))
     return profile
 
 
@@ -165,6 +168,7 @@ def _problems(profile: Profile) -> list[tuple[positions.Path, str]]:
         roles[model.name] = registry.entry(model.engine).role
         try:
             registry.options(model.engine, model.options)
+            found += [((*at, key), problem) for key, problem in needs.malformed(model)]
         except EngineMissing as error:
             found.append(((*at, "engine"), str(error)))
         except ConfigError as error:

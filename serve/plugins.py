@@ -76,6 +76,12 @@ class PluginOptions(ProviderOptions):
     address: str | None = None
     instances: int = Field(default=16, ge=1, le=256)
 
+    def key_names(self) -> tuple[str, ...]:
+        """Return the variables that must be set."""
+        if self.ambient:
+            return ()
+        return (self.key_env, *self.variables[1:]) if self.key_env else self.variables
+
     @field_validator("arguments")
     @classmethod
     def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,14 @@ class ProviderOptions(Strict):
     timeouts: Timeouts = Field(default_factory=Timeouts)
     retries: Retries = Field(default_factory=Retries)
 
+    def key_names(self) -> tuple[str, ...]:
+        """Return the environment variables that must hold a key, so that they are missed before anything starts."""
+        return (self.key_env,) if self.key_env else ()
+
+    def unset(self) -> tuple[str, ...]:
+        """Return the options that have no default and no value."""
+        return ()
+
 
 def key(variable: str, key_env: str | None) -> SecretStr:
     """Return a provider's key.

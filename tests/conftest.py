@@ -22,6 +22,8 @@ from serve.settings import apply_ray_environment
 apply_ray_environment()
 # Drivers look for the head on loopback, where it listens.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# No test asks a model hub but the fake one.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).parents[1]
 ARTIFACTS = ROOT / "artifacts"

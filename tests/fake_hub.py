@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,7 +79,7 @@ def git_sum(content: bytes) -> str:
 
 
 @contextmanager
-def running(files: dict[str, bytes]) -> Iterator[FakeHub]:
+def running(files: dict[str, bytes]) -> Generator[FakeHub]:
     """Run a hub with these files."""
     hub = FakeHub(files)
 

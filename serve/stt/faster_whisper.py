@@ -25,6 +25,10 @@ from serve.contracts import Capabilities, Segment, TranscribeRequest, Transcript
 from serve.errors import BadRequest, ConfigError, EngineFailed, EngineMissing, ParleyError
 from serve.stt.whisper import MODELS, POSITIONS, RATE, WINDOW_SECONDS, Guards, Utterance, code, tag
 
+ComputeType = Literal[
+    "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32"
+]
+
 _FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
@@ -47,7 +51,7 @@ class Options(Guards):
 
     model: str = "large-v3-turbo"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    compute_type: str | None = None
+    compute_type: ComputeType | None = None
     threads: int = Field(default=2, ge=1)
     workers: int = Field(default=1, ge=1)
     language: str | None = None
@@ -55,6 +59,10 @@ class Options(Guards):
     max_tokens: int = Field(default=220, ge=1, le=220)
     max_audio_seconds: float = Field(default=600.0, gt=0)
     skip_silence: bool = True
+
+    def files(self) -> tuple[str, ...]:
+        """Return the path or reference that loading reads."""
+        return (MODELS.get(self.model, self.model),)
 
     @field_validator("model")
     @classmethod
@@ -120,24 +128,25 @@ class FasterWhisper:
             raise EngineMissing(f"{error.name} is missing: `uv pip install 'parley[faster-whisper]'`") from None
         from serve import hub
 
-        folder: Path = hub.local_path(MODELS.get(options.model, options.model))
+        folder: Path = hub.local_path(*options.files())
         if missing := [name for name in _FILES if not (folder / name).is_file()]:
             # Without its tokenizer the library would go and download one.
             raise EngineMissing(f"no Whisper in CTranslate2's format in {folder}: no {', '.join(missing)}")
         device = options.device if options.device != "auto" else "cuda" if gpus else "cpu"
         if device == "cuda" and not gpus:
             raise EngineMissing("device cuda: there is no GPU, or no driver; choose device auto or cpu")
-        self._model = self._library.WhisperModel(
-            str(folder),
-            device=device,
-            compute_type=options.compute_type or ("int8" if device == "cpu" else "float16"),
-            cpu_threads=options.threads,
-            num_workers=options.workers,
-        )
         try:
+            self._model = self._library.WhisperModel(
+                str(folder),
+                device=device,
+                compute_type=options.compute_type or ("int8" if device == "cpu" else "float16"),
+                cpu_threads=options.threads,
+                num_workers=options.workers,
+            )
             language = code(options.language, self._model.supported_languages)
-        except BadRequest as error:
-            raise ConfigError(f"engine 'faster-whisper': option {error}") from None
+        except (ValueError, BadRequest) as error:
+            # CTranslate2's is of a compute type that the device does not have.
+            raise ConfigError(f"engine 'faster-whisper': {error}") from None
         # The shell warms up with silence, which never reaches the model.
         hiss = np.random.default_rng(0).normal(0, 0.01, RATE).astype(np.float32)
         self._together([Utterance(hiss, 1.0, language)])

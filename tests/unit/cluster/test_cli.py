@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import livekit
+from cluster import doctor, livekit
 from cluster.config import LiveKitConfig
 
 pytestmark = pytest.mark.unit
@@ -26,7 +26,7 @@ def parley(home: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "doctor"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "doctor", "models", "fetch"])
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
     result = parley(tmp_path, command, "--help")
     assert result.returncode == 0
@@ -77,7 +77,28 @@ def test_doctor_prints_its_findings(tmp_path: Path) -> None:
     result = parley(tmp_path, "doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
     assert findings["python"]["status"] == "ok"
-    assert {"livekit", "go", "node", "libflite1", "chromium", "memory", "cores", "ports", "page"} <= findings.keys()
+    assert {"livekit", "go", "node", "chromium", "memory", "cores", "ports", "page"} <= findings.keys()
+    assert {"libflite1", "espeak", "hub", "models"} <= findings.keys()
+
+
+def test_a_profile_that_lacks_something_is_a_finding(tmp_path: Path) -> None:
+    result = parley(tmp_path, "doctor", "--profile", "openai", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert result.returncode == 1
+    assert findings["models"]["status"] == "missing"
+    assert "set OPENAI_API_KEY" in findings["models"]["advice"]
+
+
+def test_without_any_voice_both_ways_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "has_flite", lambda: False)
+    monkeypatch.setattr(doctor, "has_espeak", lambda: True)
+    voice = {finding.name: finding for finding in doctor.examine()}["libflite1"]
+    assert voice.status == "optional"
+    monkeypatch.setattr(doctor, "has_espeak", lambda: False)
+    voice = {finding.name: finding for finding in doctor.examine()}["libflite1"]
+    assert voice.status == "missing"
+    assert "libflite1" in voice.advice
+    assert "parley[espeak]" in voice.advice
 
 
 def test_livekits_secret_is_in_no_configuration() -> None:

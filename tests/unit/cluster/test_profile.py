@@ -144,3 +144,49 @@ def test_errors_name_the_file_that_says_it(tmp_path: Path, text: str, base: str,
 
 def test_packaged_profiles_can_be_extended_from_anywhere(tmp_path: Path) -> None:
     assert load(tmp_path, "extends: local\napi: {port: 9123}\n").api.port == 9123
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("engine: fake-llm", "engine: llamacpp\n    options: {path: 'hf://lost'}", ":6: models[1].options: 'hf://lost'"),
+        ("engine: fake-tts", "engine: fake-tts\n    batch: {size: 4}", ":8: models[2].batch: 'fake-tts' takes no"),
+        ("engine: fake-stt", "engine: pocketsphinx\n    batch: {size: 4}", ":4: models[0].batch: 'pocketsphinx' takes"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_wherever_it_runs(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert said in problem(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("fake-llm", "openai-llm", ":5: models[1].engine: 'openai-llm' needs a key: set OPENAI_API_KEY"),
+        ("fake-llm", "openai-llm\n    options: {key_env: MINE}", "'openai-llm' needs a key: set MINE"),
+        ("fake-llm", "llamacpp\n    options: {path: /no/such.gguf}", ":6: models[1].options: there is no /no/such"),
+        ("fake-stt", "azure-speech-stt", "needs the option 'region': it has no default"),
+        ("fake-stt", "fake-stt\n    resources: {gpus: 0.5}", "ray.num_gpus: the models take 0.5 of GPUs"),
+        ("port: 8100", "port: 8100\nray: {num_gpus: 1000}", ":14: ray.num_gpus: 1000 GPUs, and this machine has"),
+    ],
+)  # fmt: skip
+def test_what_this_machine_lacks_is_said_where_it_shall_run(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = GOOD.replace(old, new)
+    load(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        profile.load(str(tmp_path / "profile.yaml"), here=True)
+    assert said in str(error.value)
+
+
+def test_a_missing_extra_is_said_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster import needs
+
+    load(tmp_path, GOOD.replace("fake-tts", "piper"))
+    monkeypatch.setattr(needs, "not_installed", lambda extra: ("piper-tts",) if extra else ())  # pyright: ignore
+    with pytest.raises(ConfigError, match=r":7: models\[2\]\.engine: piper-tts is not installed: `uv pip install"):
+        profile.load(str(tmp_path / "profile.yaml"), here=True)
+
+
+def test_a_compatible_server_may_want_no_key(tmp_path: Path) -> None:
+    server = "openai-llm\n    options: {base_url: 'http://127.0.0.1:1/v1', model: m}"
+    (tmp_path / "profile.yaml").write_text(GOOD.replace("fake-llm", server))
+    profile.load(str(tmp_path / "profile.yaml"), here=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections import namedtuple
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,7 +99,7 @@ def test_a_file_is_fetched_once(fake: FakeHub) -> None:
 
 
 def test_other_tools_find_it(fake: FakeHub) -> None:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download  # pyright: ignore[reportUnknownVariableType]
 
     path = hub.fetch(FILE)
     found = hf_hub_download("owner/model", "weights.gguf", cache_dir=hub.cache(), local_files_only=True)
@@ -304,8 +304,7 @@ def test_names_that_lead_out_of_the_cache_are_refused(fake: FakeHub) -> None:
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")(10**9, 10**9, 2**20)
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=2**20))
     with pytest.raises(EngineMissing, match=r"needs 1 MB more, and .* has 1 MB left"):
         hub.fetch(FILE)
     assert fake.downloads == []
