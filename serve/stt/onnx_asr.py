@@ -22,7 +22,7 @@ from pydantic import Field
 from serve.audio import Floats, check, duration, resample, to_float
 from serve.config import Strict
 from serve.contracts import Capabilities, TranscribeRequest, Transcript, Usage, Word
-from serve.errors import BadRequest, EngineFailed, EngineMissing, ParleyError
+from serve.errors import BadRequest, ConfigError, EngineFailed, EngineMissing, ParleyError
 
 RATE = 16_000
 _WHISPER_SECONDS = 30.0
@@ -122,7 +122,10 @@ class OnnxAsr:
         repositories: dict[str, str] = import_module("onnx_asr.resolver").model_repos
         name, reference = options.type, options.model
         if not reference.startswith(("hf://", "/", ".", "~")):
-            # A name of the library that is no repository itself (alphacep/vosk-model-ru) is in its table.
+            # A name that is no repository itself, as alphacep/vosk-model-ru is, has to be in the library's table.
+            if "/" not in reference and reference not in repositories:
+                names = ", ".join(sorted(repositories))
+                raise ConfigError(f"engine 'onnx-asr': no model {reference!r}; there are {names}")
             name, reference = name or reference, f"hf://{repositories.get(reference, reference)}"
         session = runtime.SessionOptions()
         session.intra_op_num_threads = options.threads

@@ -160,9 +160,25 @@ async def test_whisper_that_repeats_itself_is_not_believed() -> None:
     assert said.confidence is None
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "choices"),
+    [
+        ("faster-whisper", {"model": "lage-v3-turbo"}, "large-v3-turbo"),
+        ("faster-whisper", {**tiny_models.whisper_options(), "language": "tlh"}, "language"),
+        ("faster-whisper", {**tiny_models.whisper_options(), "compute_type": "float16"}, "float16"),
+        ("onnx-asr", {"model": "parakit"}, "nemo-parakeet-tdt-0.6b-v3"),
+    ],
+)
+async def test_a_wrong_option_is_named(name: str, options: dict[str, Any], choices: str) -> None:
+    with pytest.raises(ConfigError, match=choices):
+        engine = registry.create(name, options)
+        try:
+            await engine.load()
+        finally:
+            await engine.close()
+
+
 async def test_whisper_says_what_is_missing() -> None:
-    with pytest.raises(ConfigError, match="large-v3-turbo"):
-        registry.create("faster-whisper", {"model": "lage-v3-turbo"})
     engine = registry.create("faster-whisper", {"model": "/nowhere"})
     with pytest.raises(EngineMissing, match=r"tokenizer\.json"):
         await engine.load()
@@ -187,3 +203,15 @@ async def test_languages_of_whisper_and_of_the_web() -> None:
     known = ["en", "jw", "no"]
     assert [code(each, known) for each in ("en-US", "jv", "nb-NO", None)] == ["en", "jw", "no", None]
     assert [tag(each) for each in known] == ["en", "jv", "no"]
+
+
+async def test_bench_compares_one_pass_with_one_at_a_time() -> None:
+    from cluster.bench import batch
+
+    told: list[str] = []
+    async with asyncio.timeout(60):
+        report = await batch.batch(str(tiny_models.whisper()), {"device": "cpu"}, told.append, calls=2, rounds=1)
+    together, apart, ratio, *_ = [figure.p50 or 0 for figure in report.figures]
+    assert ratio == pytest.approx(apart / together)
+    assert ratio > 0
+    assert report.facts["runs on"] == "cpu, int8_float32"
