@@ -48,6 +48,14 @@ def register(name: str, role: Role, target: str, extra: str | None, summary: str
 
 
 register("pocketsphinx", "stt", "serve.stt.pocketsphinx:PocketSphinx", None, "English, streaming, on a CPU")
+register(
+    "faster-whisper",
+    "stt",
+    "serve.stt.faster_whisper:FasterWhisper",
+    "faster-whisper",
+    "Whisper, a hundred languages, many calls in one pass; best on a GPU",
+)
+register("onnx-asr", "stt", "serve.stt.onnx_asr:OnnxAsr", "onnx-asr", "Parakeet, Canary and others of ONNX, CPU or GPU")
 register("llamacpp", "llm", "serve.llm.llamacpp:LlamaCpp", None, "any GGUF file; its own is SmolLM2 135M")
 register("flite", "tts", "serve.tts.flite:Flite", None, "English, quick; needs Debian's libflite1")
 register("espeak", "tts", "serve.tts.espeak:Espeak", None, "many languages, robotic; in a process of its own (GPL)")

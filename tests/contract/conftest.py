@@ -27,12 +27,15 @@ from serve.contracts import (
     TextToSpeech,
 )
 from serve.errors import EngineMissing
-from tests.contract import tiny_voices
+from tests.contract import tiny_models, tiny_voices
 
-MUST_RUN = {"pocketsphinx", "llamacpp", "piper", "kokoro", "fake-stt", "fake-llm", "fake-tts"}
+MUST_RUN = {"pocketsphinx", "faster-whisper", "onnx-asr", "llamacpp", "piper", "kokoro"}
+MUST_RUN |= {"fake-stt", "fake-llm", "fake-tts"}
 """Engines whose dependencies requirements.lock brings; of flite and espeak one is enough."""
 
 OPTIONS: dict[str, dict[str, Any] | Callable[[], dict[str, Any]]] = {
+    "faster-whisper": tiny_models.whisper_options,
+    "onnx-asr": tiny_models.parakeet_options,
     "piper": tiny_voices.piper_options,
     "kokoro": tiny_voices.kokoro_options,
     "pocketsphinx": {"decoders": 2, "wait_seconds": 60.0, "max_audio_seconds": 60.0},

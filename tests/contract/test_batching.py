@@ -170,12 +170,15 @@ async def test_whisper_that_repeats_itself_is_not_believed() -> None:
     ],
 )
 async def test_a_wrong_option_is_named(name: str, options: dict[str, Any], choices: str) -> None:
-    with pytest.raises(ConfigError, match=choices):
+    async def loaded() -> None:
         engine = registry.create(name, options)
         try:
             await engine.load()
         finally:
             await engine.close()
+
+    with pytest.raises(ConfigError, match=choices):
+        await loaded()
 
 
 async def test_whisper_says_what_is_missing() -> None:
