@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from serve.config import Strict
 from serve.errors import EngineMissing
@@ -36,8 +36,8 @@ class Options(HostedOptions):
     """Options of piper.
 
     Attributes:
-        voice: The default: a name of `voices`, or a path as there; None: the first of them, or LJ Speech.
         voices: Voices by the names that requests use.
+        voice: The default: a name of `voices`, or a path as there; None: the first of them, or LJ Speech.
         speaker: For voices of several speakers that name none.
         length_scale: Above 1.0 slower; None: as the voice says. A request's speed divides it.
         noise_scale: How much the sound varies; None: as the voice says.
@@ -46,14 +46,35 @@ class Options(HostedOptions):
         cuda: On a GPU, by onnxruntime-gpu.
     """
 
-    voice: str | None = None
     voices: dict[str, Voice] = Field(default_factory=dict)
+    voice: str | None = None
     speaker: int | None = Field(default=None, ge=0)
     length_scale: float | None = Field(default=None, gt=0)
     noise_scale: float | None = Field(default=None, ge=0)
     noise_w_scale: float | None = Field(default=None, ge=0)
     threads: int = Field(default=2, ge=1)
     cuda: bool = False
+
+    @field_validator("voice")
+    @classmethod
+    def _known(cls, voice: str | None, info: ValidationInfo) -> str | None:
+        names = info.data.get("voices", {})
+        if voice and voice not in names and "/" not in voice and not voice.endswith(".onnx"):
+            raise ValueError(f"{voice!r} is no path, and none of voices ({', '.join(names) or 'none'})")
+        return voice
+
+    def wanted(self) -> list[tuple[str | None, Voice]]:
+        """Return the voices with their names, None for that of the file; the default comes first."""
+        voices = dict(self.voices)
+        if self.voice in voices:
+            return [(self.voice, voices.pop(self.voice)), *voices.items()]
+        default = [(None, Voice(path=self.voice or _OWN))] if self.voice or not voices else []
+        return [*default, *voices.items()]
+
+    def files(self) -> tuple[str, ...]:
+        """Return the paths and references that loading reads."""
+        paths = [voice.path for _, voice in self.wanted()]
+        return tuple(file for path in paths for file in (path, *([f"{path}.json"] if path.endswith(".onnx") else [])))
 
 
 class Piper(HostedSpeech):
@@ -67,19 +88,14 @@ class Piper(HostedSpeech):
         self._options = options
 
     def arguments(self) -> dict[str, Any]:
-        """Find the files; the default voice comes first."""
-        named, default = self._options.voices, self._options.voice
+        """Find the files."""
         found: dict[str, tuple[str, str, int | None]] = {}
-        if default and default in named:
-            named = {default: named[default], **named}
-        elif default or not named:
-            found |= self._found(Voice(path=default or _OWN))
-        for name, voice in named.items():
+        for name, voice in self._options.wanted():
             found |= self._found(voice, name)
         names = ("length_scale", "noise_scale", "noise_w_scale", "threads", "cuda")
         return {"voices": found, **{name: getattr(self._options, name) for name in names}}
 
-    def _found(self, voice: Voice, name: str | None = None) -> dict[str, tuple[str, str, int | None]]:
+    def _found(self, voice: Voice, name: str | None) -> dict[str, tuple[str, str, int | None]]:
         """Return a voice's model, configuration and speaker by its name; without one, by that of its file."""
         model, beside = local(voice.path, _WHAT), f"{voice.path}.json"
         if model.is_dir():

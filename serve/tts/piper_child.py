@@ -82,7 +82,7 @@ class Speaking:
 
     def _load(self, name: str, session: Session, config: str, speaker: int | None) -> _Voice:
         try:
-            read: dict[str, Any] = json.loads(Path(config).read_text())
+            read: dict[str, Any] = json.loads(Path(config).read_text("utf-8"))
             parsed = self._piper.PiperConfig.from_dict(read)
         except (ValueError, KeyError) as error:
             problem = f"{Path(config).name} is no voice's configuration ({type(error).__name__})"

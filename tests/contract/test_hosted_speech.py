@@ -185,6 +185,16 @@ async def test_piper_finds_the_voice_in_a_folder_and_in_the_hubs_cache(
             pass
 
 
+async def test_piper_says_which_files_it_reads() -> None:
+    def files(**values: Any) -> tuple[str, ...]:
+        return cast("Any", registry.options("piper", values)).files()
+
+    assert files(voice="/v/a.onnx") == ("/v/a.onnx", "/v/a.onnx.json")
+    assert files(voices={"b": "hf://o/r/b/"}) == ("hf://o/r/b/",)
+    assert files(voice="c", voices={"b": "/b/", "c": "/c.onnx"}) == ("/c.onnx", "/c.onnx.json", "/b/")
+    assert files() == ("hf://rhasspy/piper-voices/en/en_US/ljspeech/medium/",)
+
+
 async def test_kokoro_speaks_with_the_voice_that_is_named_or_knows_the_language() -> None:
     async with loaded("kokoro", **tiny_voices.kokoro_options()) as (engine, _):
         assert engine.capabilities.sample_rate == tiny_voices.KOKORO_RATE
@@ -228,6 +238,12 @@ async def test_what_is_missing_or_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx.json").write_text("{}")
     model, voices = (str(path) for path in tiny_voices.kokoro())
     for error, problem, name, options in (
+        (
+            ConfigError,
+            r"'amyy' is no path, and none of voices \(amy\)",
+            "piper",
+            {"voice": "amyy", "voices": {"amy": "/a"}},
+        ),
         (EngineMissing, "nowhere.onnx", "piper", {"voice": str(tmp_path / "nowhere.onnx")}),
         (EngineMissing, r"0 \.onnx files", "piper", {"voice": str(tiny_voices.folder() / "..")}),
         (EngineMissing, "broken.onnx is no model", "piper", {"voice": str(broken)}),
