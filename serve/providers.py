@@ -23,6 +23,7 @@ from serve.config import Strict
 from serve.errors import (
     AuthFailed,
     BadRequest,
+    ContextExceeded,
     DeadlineExceeded,
     EngineMissing,
     NotDeployed,
@@ -41,7 +42,6 @@ _AUTH = {"invalid_api_key", "api_key_invalid", "invalid_authentication"}
 _QUOTA = {"insufficient_quota", "quota_exceeded", "billing_hard_limit_reached", "billing_not_active"}
 _NO_MODEL = {"model_not_found", "deploymentnotfound"}
 _PROBLEMS = {
-    "context_length_exceeded": "more than the model's context holds",
     "string_above_max_length": "too long",
     "content_filter": "refused by the provider's content filter",
 }
@@ -156,6 +156,8 @@ def meaning(provider: str, refusal: Refusal) -> ParleyError:
         return NotDeployed(f"{provider} has no such model or deployment, or not for this key ({shown})")
     if status in _CALLERS_FAULT:
         field = refusal.field or ""
+        if code == "context_length_exceeded":
+            return ContextExceeded("messages", f"more than the model's context holds ({provider}: {shown})")
         problem = _PROBLEMS.get(code) or f"{'too large for' if status == 413 else 'not accepted by'} the provider"
         return BadRequest(field if _PLAIN.fullmatch(field) else "request", f"{problem} ({provider}: {shown})")
     return ProviderDown(f"{provider} is away or broken ({shown})")

@@ -53,3 +53,14 @@ def pieces(text: str, limit: int) -> list[str]:
         if rest:
             found.append(rest)
     return [piece for piece in found if any(character.isalnum() for character in piece)]
+
+
+def passages(text: str, limit: int) -> list[str]:
+    """Cut into as few parts as can be of at most `limit` characters, at the ends of sentences: for paid requests."""
+    found: list[str] = []
+    for piece in pieces(text, limit):
+        if found and len(found[-1]) + 1 + len(piece) <= limit:
+            found[-1] += f" {piece}"
+        else:
+            found.append(piece)
+    return found

@@ -14,6 +14,7 @@ from serve.circuit import Circuit
 from serve.errors import (
     AuthFailed,
     BadRequest,
+    ContextExceeded,
     DeadlineExceeded,
     EngineMissing,
     NotDeployed,
@@ -136,9 +137,11 @@ def test_a_status_means_an_error(status: int, code: str, kind: type[ParleyError]
 
 def test_a_bad_request_names_the_field() -> None:
     error = meaning("acme", Refusal(400, "context_length_exceeded", "messages"))
-    assert isinstance(error, BadRequest)
+    assert isinstance(error, ContextExceeded)
     assert error.field == "messages"
-    assert "context" in error.problem
+    error = meaning("acme", Refusal(422, "string_above_max_length", "text"))
+    assert isinstance(error, BadRequest)
+    assert str(error) == "text: too long (acme: 422, string_above_max_length)"
 
 
 def test_nothing_that_may_be_content_is_repeated() -> None:
