@@ -58,7 +58,10 @@ CATALOG: dict[str, Line] = {
     "livekit-llm": Line("llm", "any livekit-agents LLM plugin, named by the option plugin", {}),
     "livekit-tts": Line("tts", "any livekit-agents TTS plugin, named by the option plugin", {}),
     "deepgram-stt": _line(
-        *("stt", "deepgram", "Deepgram Nova, streaming", "DEEPGRAM_API_KEY"), address="https://api.deepgram.com"
+        *("stt", "deepgram", "Deepgram Nova, streaming", "DEEPGRAM_API_KEY"),
+        address="https://api.deepgram.com",
+        # Its keep-alive holds the stream open for up to 5 s after the last word.
+        settle_seconds=0.5,
     ),
     "deepgram-tts": _line(
         *("tts", "deepgram", "Deepgram Aura", "DEEPGRAM_API_KEY"),

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 T = TypeVar("T")
 
-_CLOSE_SECONDS = 2.0
-"""Until a plugin that does not let go of its stream is left to itself."""
+_CLOSE_SECONDS = (0.25, 0.25, 1.0)
+"""Until a plugin that does not let go of its stream is told again, and in the end left to itself."""
 _ERROR_BYTES = 16_384
 _SECRETS = {"api_key", "api_secret", "credentials", "credentials_info"}
 _NAME = re.compile(r"[\w.+-]{1,128}")
@@ -140,7 +140,7 @@ class Hosted(Generic[P]):
         if "http_session" in inspect.signature(self._class).parameters:
             self._http = self._fixed["http_session"] = session
         try:
-            plugin = self._class(**self._fixed)
+            plugin = self._build(self._class, {})
         except ImportError as error:
             raise EngineMissing(f"{self._options.plugin} cannot be used here: {error}") from None
         except (TypeError, ValueError) as error:
@@ -183,7 +183,7 @@ class Hosted(Generic[P]):
         if identity not in self._instances:
             await self._make_room()
             try:
-                self._instances[identity] = _Instance(self._class(**{**self._fixed, **wanted}))
+                self._instances[identity] = _Instance(self._build(self._class, wanted))
             except (TypeError, ValueError):
                 raise BadRequest(" or ".join(taken), f"not accepted by {self.name}") from None
         self._instances.move_to_end(identity)
@@ -216,6 +216,11 @@ class Hosted(Generic[P]):
             value = key(variable, own or variable)
             found = found or value
         return found
+
+    def _build(self, kind: Callable[..., P], wanted: dict[str, Any]) -> P:
+        plugin = kind(**{**self._fixed, **wanted})
+        cast("Any", plugin).on("error", _keep_cause)
+        return plugin
 
     def _import(self) -> Callable[..., P]:
         module, name = self._options.plugin.split(":")
@@ -259,20 +264,31 @@ class Hosted(Generic[P]):
         """Say what a plugin's exception means: by the status that the provider gave, wherever it is in the chain."""
         from livekit.agents import APIError
 
-        for each in _chain(error):
-            status, code = _status(each), _code(each)
-            if status is not None:
-                return Refusal(status, code, self._field, retry_after(_headers(each)))
+        chain = list(_chain(error))
+        status = next((found for each in chain if (found := _status(each)) is not None), None)
+        if status is not None:
+            code = next((name for each in chain if (name := _code(each))), "")
+            if status == 404:
+                # A request names no address of the provider: what is not there is the profile's model or voice.
+                code = "model_not_found"
+            asked = next((wait for each in chain if (wait := retry_after(_headers(each))) is not None), None)
+            return Refusal(status, code, self._field, asked)
         if isinstance(error, APIError | OSError | TimeoutError):
             return ProviderDown(f"{self.name} is away or broke off ({type(error).__name__})")
         return None
 
 
 async def release(opened: Closable) -> None:
-    """Close what a plugin opened, within a bound; that it fails at that is its own matter."""
-    with suppress(Exception):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await opened.aclose()
+    """Close what a plugin opened, within a bound; that it fails at that is its own matter.
+
+    `asyncio.wait_for` of Python 3.11 can lose a cancellation, and with it a plugin that is about to connect.
+    """
+    for seconds in _CLOSE_SECONDS:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                with suppress(Exception):
+                    await opened.aclose()
+            return
 
 
 def name(field: str, value: str | None) -> str | None:
@@ -284,6 +300,11 @@ def name(field: str, value: str | None) -> str | None:
     if value is not None and not _NAME.fullmatch(value):
         raise BadRequest(field, "only letters, digits, ., _, + and -")
     return value
+
+
+def _keep_cause(event: Any) -> None:
+    """Tie an error to what it was raised from, before LiveKit raises it again from somewhere else."""
+    event.error.__cause__ = event.error.__cause__ or event.error.__context__
 
 
 async def _raise_refusal(response: Any) -> None:
@@ -311,7 +332,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status that an SDK's exception has, under whichever name."""
+    from aiohttp.http import HttpProcessingError
+
     of: Any = error
+    if isinstance(error, HttpProcessingError):
+        return None  # an answer that is no HTTP: aiohttp gives it a status of its own
     response = getattr(of, "response", None)
     places = [getattr(of, "status_code", None), getattr(of, "status", None), getattr(of, "code", None)]
     if isinstance(response, Mapping):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _SHORTEST = 0.05
 """Seconds under which there is no word, and nothing to pay for."""
 _FRAME_SECONDS = 0.1
+_GRACE_SECONDS = 0.1
+"""After a final transcript that came after the end: a second one, if any, is on its way."""
 
 
 class Options(PluginOptions):
@@ -30,8 +32,8 @@ class Options(PluginOptions):
     Attributes:
         sample_rate: Hz of the audio that the plugin is fed.
         streamed: Whole utterances too go through the plugin's `stream`, though it has `recognize`.
-        settle_seconds: An utterance is complete when nothing came for so long after its end; None: the provider ends
-            its stream by itself.
+        settle_seconds: Where the plugin does not end its stream by itself soon after the audio: without words that
+            still wait to be final, and without new ones for so long, an utterance is complete.
         max_audio_seconds: Longer audio is refused.
     """
 
@@ -199,12 +201,17 @@ class Utterance:
         assert reader is not None
         with suppress(RuntimeError):
             stream.end_input()
-        settle = self._engine.options.settle_seconds
+        settle, before = self._engine.options.settle_seconds, len(self._finals)
         while not reader.done():
+            wait = settle
+            if settle is not None and self._interim:
+                wait = None
+            elif settle is not None and len(self._finals) > before:
+                wait = min(settle, _GRACE_SECONDS)
             self._news.clear()
             news = asyncio.ensure_future(self._news.wait())
             try:
-                done, _ = await asyncio.wait({news, reader}, timeout=settle, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait({news, reader}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 news.cancel()
             if not done:
@@ -214,14 +221,15 @@ class Utterance:
 
     async def _check(self) -> None:
         """Raise what the stream broke on."""
+        self._running()
         reader = self._reader
         if reader is not None and reader.done():
 
             async def broken() -> None:
                 reader.result()
+                raise StreamLost(f"{self._engine.hosted.name} ended the stream")
 
             await self._engine.hosted.single.once(broken)
-            raise StreamLost(f"{self._engine.hosted.name} ended the stream")
 
     def _running(self) -> stt.RecognizeStream:
         if self._stream is None:
