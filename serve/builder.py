@@ -31,17 +31,12 @@ def application(model: ModelConfig) -> dict[str, Any]:
     deployment: dict[str, Any] = {
         "name": DEPLOYMENTS[role],
         "max_ongoing_requests": model.max_ongoing,
-        "ray_actor_options": {
-            "num_cpus": model.resources.cpus,
-            "num_gpus": model.resources.gpus,
-            "memory": model.resources.memory_mb * 2**20,
-        },
         "health_check_period_s": 1,
         "health_check_timeout_s": 10,
         "graceful_shutdown_timeout_s": 30,
         "max_surge_percent": 100 if model.replicas.surge else 0,
     }
-    deployment |= model.replicas.deployment()
+    deployment |= model.resources.deployment() | model.replicas.deployment()
     deployments = [deployment]
     if _sticky(model):
         deployment["request_router_config"] = _STICKY

@@ -26,6 +26,31 @@ class Resources(Strict):
     cpus: float = Field(default=0.0, ge=0)
     gpus: float = Field(default=0.0, ge=0)
     memory_mb: int = Field(default=0, ge=0)
+    spread: bool = Field(
+        default=False,
+        description="The GPUs may be on several machines (a placement group); the engine starts its workers on them",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Resources:
+        if self.spread and (self.gpus < 2 or self.gpus % 1):
+            raise ValueError(f"spread needs two or more whole gpus, not {self.gpus:g}")
+        return self
+
+    def deployment(self) -> dict[str, Any]:
+        """Return what Serve's declarative configuration says of what a replica reserves."""
+        process: dict[str, float] = {"CPU": self.cpus, "memory": self.memory_mb * 2**20}
+        options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "memory": self.memory_mb * 2**20}
+        if not self.spread:
+            return {"ray_actor_options": options}
+        # The replica's process lives in the first bundle and leaves the GPU there to the engine's worker. One GPU in
+        # each: vLLM takes no bundle that has more.
+        first = {name: amount for name, amount in {**process, "GPU": 1.0}.items() if amount}
+        return {
+            "ray_actor_options": {**options, "num_gpus": 0},
+            "placement_group_bundles": [first, *({"GPU": 1.0} for _ in range(int(self.gpus) - 1))],
+            "placement_group_strategy": "PACK",
+        }
 
 
 class Replicas(Strict):

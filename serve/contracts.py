@@ -306,6 +306,19 @@ class WarmingEngine(Engine, Protocol):
 
 
 @runtime_checkable
+class CheckedEngine(Engine, Protocol):
+    """Can break down for good while nobody asks it: the shell calls `check` each time Serve asks for its health."""
+
+    async def check(self) -> None:
+        """Return at once where all is well.
+
+        Raises:
+            EngineFailed: No request will succeed on this replica again; Serve replaces it.
+        """
+        ...
+
+
+@runtime_checkable
 class SpeechToText(Engine, Protocol):
     """Understands an utterance."""
 

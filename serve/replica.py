@@ -22,6 +22,7 @@ from serve.contracts import (
     Capabilities,
     ChatChunk,
     ChatRequest,
+    CheckedEngine,
     Engine,
     LanguageModel,
     ListenRequest,
@@ -88,7 +89,9 @@ class Replica:
         return self.engine.capabilities
 
     async def check_health(self) -> None:
-        """Raise once the engine only fails; Serve then replaces the replica."""
+        """Raise once the engine only fails, or says itself that it is broken; Serve then replaces the replica."""
+        if isinstance(self.engine, CheckedEngine):
+            await self.engine.check()
         if self._failures >= UNHEALTHY_AFTER:
             raise EngineFailed(f"{self.config.name} failed {self._failures} times in a row")
 

@@ -27,7 +27,7 @@ from serve.contracts import (
     TextToSpeech,
 )
 from serve.errors import EngineMissing
-from tests.contract import tiny_models, tiny_voices
+from tests.contract import tiny_llama, tiny_models, tiny_voices
 
 MUST_RUN = {"pocketsphinx", "faster-whisper", "onnx-asr", "llamacpp", "piper", "kokoro"}
 MUST_RUN |= {"fake-stt", "fake-llm", "fake-tts"}
@@ -40,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any] | Callable[[], dict[str, Any]]] = {
     "kokoro": tiny_voices.kokoro_options,
     "pocketsphinx": {"decoders": 2, "wait_seconds": 60.0, "max_audio_seconds": 60.0},
     "llamacpp": {"context": 512, "slots": 2, "max_tokens": 12},
+    "vllm": tiny_llama.options,
 }
 """Where the defaults would make the suite slow, or want a model that has to be made first."""
 
@@ -74,7 +75,8 @@ async def load(name: str) -> Engine:
         try:
             options = OPTIONS.get(name, {})
             engine = registry.create(name, options() if callable(options) else options)
-            async with asyncio.timeout(60):
+            # vLLM imports torch in three processes, one after the other.
+            async with asyncio.timeout(180 if name == "vllm" else 60):
                 await engine.load()
         except EngineMissing as error:
             if name in MUST_RUN:
@@ -149,7 +151,10 @@ def _children() -> dict[int, str]:
     found: dict[int, str] = {}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            found[child.pid] = f"{child.status()} {' '.join(child.cmdline())}"
+            command = " ".join(child.cmdline())
+            # Python's own helper of spawned processes; it ends with this one.
+            if "multiprocessing.resource_tracker" not in command:
+                found[child.pid] = f"{child.status()} {command}"
     return found
 
 
