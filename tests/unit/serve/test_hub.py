@@ -33,7 +33,7 @@ FILES = {
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(transfer, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(transfer, "STALL_SECONDS", 10.0)
     with running(dict(FILES)) as fake:
         point_to(fake, monkeypatch, tmp_path / "cache")
         yield fake
@@ -169,7 +169,7 @@ def test_a_hub_that_only_cuts_is_given_up_and_what_came_is_kept(fake: FakeHub) -
 
 def test_silence_is_bounded(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.size(FILE)
-    monkeypatch.setattr(transfer, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(transfer, "STALL_SECONDS", 0.5)
     monkeypatch.setattr(transfer, "ATTEMPTS", 2)
     monkeypatch.setattr(hub, "ANSWER_SECONDS", 0.2)
     fake.hang = threading.Event()
@@ -319,3 +319,12 @@ def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
     with pytest.raises(EngineMissing, match=r"cannot be kept in .*HF_HOME names another"):
         hub.fetch(FILE)
+
+
+async def test_an_engine_that_takes_a_path_takes_a_reference(fake: FakeHub) -> None:
+    from serve import registry
+
+    engine = registry.create("llamacpp", {"path": FILE})
+    with pytest.raises(EngineMissing, match=r"llama\.cpp cannot load .*models--owner--model.*weights\.gguf"):
+        await engine.load()
+    assert hub.cached(FILE)
