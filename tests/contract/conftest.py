@@ -27,17 +27,31 @@ from serve.contracts import (
     TextToSpeech,
 )
 from serve.errors import EngineMissing
-from tests.contract import tiny_llama, tiny_models, tiny_voices
+from tests.contract import providers, tiny_llama, tiny_models, tiny_voices
 
-MUST_RUN = {"pocketsphinx", "faster-whisper", "onnx-asr", "llamacpp", "piper", "kokoro"}
-MUST_RUN |= {"fake-stt", "fake-llm", "fake-tts"}
+MUST_RUN = {
+    *("pocketsphinx", "faster-whisper", "onnx-asr", "llamacpp", "piper", "kokoro"),
+    *("livekit-stt", "livekit-llm", "livekit-tts", "fake-stt", "fake-llm", "fake-tts"),
+    *providers.OPTIONS,
+}
 """Engines whose dependencies requirements.lock brings; of flite and espeak one is enough."""
 
 OPTIONS: dict[str, dict[str, Any] | Callable[[], dict[str, Any]]] = {
+    **providers.OPTIONS,
     "faster-whisper": tiny_models.whisper_options,
     "onnx-asr": tiny_models.parakeet_options,
     "piper": tiny_voices.piper_options,
     "kokoro": tiny_voices.kokoro_options,
+    "livekit-stt": {"plugin": "tests.contract.fake_plugins:FakeSTT"},
+    "livekit-llm": {
+        "plugin": "tests.contract.fake_plugins:FakeLLM",
+        "takes": {"max_tokens": "max_tokens"},
+    },
+    "livekit-tts": {
+        "plugin": "tests.contract.fake_plugins:FakeTTS",
+        "takes": {"voice": "voice", "speed": "speed"},
+        "voices": ["anna", "bert"],
+    },
     "pocketsphinx": {"decoders": 2, "wait_seconds": 60.0, "max_audio_seconds": 60.0},
     "llamacpp": {"context": 512, "slots": 2, "max_tokens": 12},
     "vllm": tiny_llama.options,
@@ -46,8 +60,8 @@ OPTIONS: dict[str, dict[str, Any] | Callable[[], dict[str, Any]]] = {
 
 
 def engines_of(role: Role) -> list[str]:
-    """Return the names to parametrise over."""
-    return list(registry.engines(role))
+    """Return the names to parametrise over; those that are another engine with a preset need not pass twice."""
+    return [name for name, entry in registry.engines(role).items() if not entry.preset]
 
 
 _loaded: dict[str, Engine] = {}
@@ -62,6 +76,7 @@ async def engines() -> AsyncIterator[None]:
     for engine in _loaded.values():
         async with asyncio.timeout(30):
             await engine.close()
+    await providers.close()
     await asyncio.sleep(0.1)
     left = _children().items() - before.items()
     assert not left, f"processes left behind: {left}"
