@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,6 +12,9 @@ from serve.contracts import Role
 
 APPLICATION, DEPLOYMENT = "agent", "Agent"
 """Where a call is a request, as Serve and its dashboard show it."""
+
+DISPATCHER = ("Dispatcher", "dispatcher")
+"""Deployment and application that take LiveKit's jobs and hold the requests of calls."""
 
 
 class Example(Strict):
@@ -54,10 +58,17 @@ class AgentConfig(Strict):
 
     name: Name = Field(default="parley", description="The name under which LiveKit dispatches calls to it")
     calls_per_replica: int = Field(default=4, ge=1, le=200)
+    spare_calls: int = Field(
+        default=0, ge=0, description="Slots that new calls leave free, for calls whose replica dies or is drained"
+    )
+    dispatchers: int = Field(default=2, ge=1, le=20, description="Two, so that one may die and calls are still taken")
     replicas: Replicas = Field(default_factory=Replicas)
     resources: Resources = Field(default_factory=Resources)
     assistant: Assistant = Field(default_factory=Assistant)
     turns: Turns = Field(default_factory=Turns)
+    state: Literal["embedded", "redis"] = Field(
+        default="embedded", description="Where calls keep what they need to survive; redis: at REDIS_URL"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +80,15 @@ class CallRequest:
         room: Name of the room.
         url: Of LiveKit, as the agent reaches it.
         token: Of the agent's participant.
+        identity: Of the agent's participant.
+        dispatcher: Id of the dispatcher that holds this request.
+        over: Epoch of the lease of an owner who is gone: the call goes on from what the state has kept.
     """
 
     call: str
     room: str
     url: str
     token: str
+    identity: str = ""
+    dispatcher: str = ""
+    over: int | None = None

@@ -35,7 +35,7 @@ def main() -> None:
         ("page", _page),
     ]
     if tests:
-        steps.append(("chromium", _chromium))
+        steps += [("chromium", _chromium), ("redis-server", _redis)]
     try:
         for name, step in steps:
             _run(name, step, story)
@@ -139,6 +139,17 @@ def _chromium(say: Callable[[str], None]) -> str | None:
         say("playwright install chromium")
         _call([sys.executable, "-m", "playwright", "install", "chromium"], dict(os.environ), timeout=600)
         return "Playwright's own"
+    return "installed"
+
+
+def _redis(say: Callable[[str], None]) -> str | None:
+    """Bring a redis-server for the tests; redis-tools has the program without a service that starts at boot."""
+    if any(shutil.which(name) for name in ("redis-server", "redis-check-rdb")):
+        return None
+    try:
+        _apt(["redis-tools"], say)
+    except ParleyError as error:
+        return f"redis-tools cannot be installed ({error}): the tests of Redis are skipped"
     return "installed"
 
 

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
         livekit_public_url: Where browsers reach it; the same unless set.
         livekit_api_key: Names the secret that signs tokens.
         livekit_api_secret: Signs tokens.
+        redis_url: Of the state and the outbox (`agent.state: redis`): redis://, rediss:// (TLS), redis+cluster:// or
+            rediss+cluster://.
         parley_api_keys: Keys of the OpenAI-compatible API, comma between. None: only this machine is let in.
         openai_api_key: For the engines `openai-llm`, `openai-stt`, `openai-tts`.
         azure_openai_api_key: For the engines `azure-openai-llm`, `azure-openai-stt`, `azure-openai-tts`.
@@ -60,6 +62,7 @@ class Settings(BaseSettings):
     livekit_public_url: str | None = None
     livekit_api_key: str = ""
     livekit_api_secret: SecretStr = Field(default=SecretStr(""))
+    redis_url: SecretStr | None = None
     parley_api_keys: SecretStr = Field(default=SecretStr(""))
     openai_api_key: SecretStr | None = None
     azure_openai_api_key: SecretStr | None = None
