@@ -29,6 +29,7 @@ from livekit.agents.types import USERDATA_TTS_STARTED_TIME
 
 from agent.config import Assistant
 from agent.ears import WINDOW_MS, Ears
+from agent.keeper import Answer
 from agent.pieces import Pieces
 from serve.client import Models
 from serve.contracts import ChatRequest, RequestContext, SpeechRequest, TranscribeRequest
@@ -250,6 +251,8 @@ class Voice(tts.TTS[Any]):
         super().__init__(capabilities=tts.TTSCapabilities(streaming=True), sample_rate=sample_rate, num_channels=1)
         self._models, self._context, self._assistant = models, context, assistant
         self.span = Span()
+        self.answer = Answer()
+        """What was spoken last, or is being spoken."""
 
     @property
     def model(self) -> str:
@@ -264,22 +267,17 @@ class Voice(tts.TTS[Any]):
 
     async def speak(self, text: AsyncIterable[str]) -> AsyncGenerator[rtc.AudioFrame, None]:
         """Speak text as it is written; the session's TTS node."""
-        pieces = Pieces()
-        asked = False
-        async for more in text:
-            for piece in pieces.push(more):
-                if not asked:
-                    asked = True
+        answer = self.answer = Answer()
+        async with aclosing(_pieces(text, answer)) as pieces:
+            async for piece in pieces:
+                if not answer.pieces:
                     self.span.ask()
+                before, seconds = answer.pieces[-1] if answer.pieces else (0, 0.0)
                 async with aclosing(self._piece(piece)) as frames:
                     async for frame in frames:
+                        seconds += frame.duration
                         yield frame
-        if rest := pieces.flush():
-            if not asked:
-                self.span.ask()
-            async with aclosing(self._piece(rest)) as frames:
-                async for frame in frames:
-                    yield frame
+                answer.pieces.append((answer.written.find(piece, before) + len(piece), seconds))
 
     async def _piece(self, text: str) -> AsyncGenerator[rtc.AudioFrame, None]:
         started = time.perf_counter()
@@ -296,6 +294,18 @@ class Voice(tts.TTS[Any]):
             raise _as_livekit(error) from error
         finally:
             await chunks.aclose()
+
+
+async def _pieces(text: AsyncIterable[str], answer: Answer) -> AsyncGenerator[str, None]:
+    """Cut text into pieces as it is written, and note it."""
+    pieces = Pieces()
+    async for more in text:
+        answer.written += more
+        for piece in pieces.push(more):
+            yield piece
+    answer.done = True
+    if rest := pieces.flush():
+        yield rest
 
 
 def _as_livekit(error: ParleyError) -> APIError:

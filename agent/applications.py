@@ -20,13 +20,14 @@ def host(config: AgentConfig, routes: Routes) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": 5,
     }
     deployment |= config.replicas.deployment()
+    front = {"name": "Front", "num_replicas": 1, "ray_actor_options": {"num_cpus": 0}}
     return {
         "name": APPLICATION,
         "route_prefix": None,
         "import_path": "agent.host:build",
         # Arguments that change make new replicas; routes must not, so they are `user_config` alone.
         "args": {"config": config.model_dump(mode="json")},
-        "deployments": [deployment],
+        "deployments": [deployment, front],
     }
 
 
@@ -40,7 +41,7 @@ def dispatcher(config: AgentConfig) -> dict[str, Any]:
         "deployments": [
             {
                 "name": "Dispatcher",
-                "num_replicas": 1,
+                "num_replicas": config.dispatchers,
                 "ray_actor_options": {"num_cpus": 0},
                 "health_check_period_s": 1,
                 "health_check_timeout_s": 10,

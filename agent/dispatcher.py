@@ -2,7 +2,8 @@
 
 Speaks LiveKit's worker protocol: register, availability, assignment, status. A replica is reserved before the
 dispatcher says yes, so that yes is never taken back and no is an honest "busy". LiveKit tells a caller nothing of a
-refusal and never asks again; the dispatcher does both (`agent/waiting.py`).
+refusal and never asks again; the dispatchers do both (`agent/waiting.py`). Several of them share the work: which calls
+there are is in the state, and none of them is needed for a call to go on.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
+import ray.serve
 from livekit import api
 from livekit.protocol import agent as proto
 from livekit.protocol import models
-from ray.serve.exceptions import RequestCancelledError
 
+from agent.carrier import Carrier, Event, Reservation
 from agent.config import APPLICATION, DEPLOYMENT, AgentConfig, CallRequest
 from agent.livekit import livekit_api, worker_token
-from agent.waiting import Reservation, WaitingRoom
+from agent.state import connect
+from agent.waiting import WaitingRoom
 from serve.errors import ParleyError
 from serve.settings import settings
 
 logger = logging.getLogger("ray.serve")
+_serve: Any = ray.serve
 
 REGISTER_SECONDS = 10.0
 ASSIGNMENT_SECONDS = 10.0
@@ -34,6 +39,12 @@ RESERVE_SECONDS = 1.2
 
 PING_SECONDS = 10.0
 BACKOFF_SECONDS = (0.2, 5.0)
+WATCH_SECONDS = 1.0
+"""How often replicas that are about to go are looked for."""
+
+RESCUE_SECONDS = 3.0
+"""How often calls are looked for that lost replica and dispatcher at once."""
+
 STATUS = proto.JobStatus
 
 
@@ -42,27 +53,64 @@ class Dispatcher:
 
     async def __init__(self, config: dict[str, Any]) -> None:
         self._config = AgentConfig.model_validate(config)
+        self._id: str = _serve.get_replica_context().replica_id.unique_id
+        self._state = connect(self._config)
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._assignments: dict[str, asyncio.Future[proto.JobAssignment]] = {}
-        self._streams: dict[str, Any] = {}
+        self._jobs: dict[str, tuple[str, str]] = {}
+        """Of calls that LiveKit gave to this dispatcher: room and identity, by job."""
+        self._rescued: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting = WaitingRoom(self._config.name, self._reserve)
+        self._carrier = Carrier(self._id, self._config, self._state, lambda: self._waiting.freed())
+        self._waiting = WaitingRoom(self._id, self._state, self._carrier)
         self._main = asyncio.create_task(self._run(), name="dispatcher")
+        self._watcher = asyncio.create_task(self._watch(), name="dispatcher watch")
 
     async def check_health(self) -> None:
         """Raise when the dispatcher's own work has ended; being away from LiveKit is no reason to be replaced."""
-        if self._main.done():
+        if self._main.done() or self._watcher.done():
             raise RuntimeError("the dispatcher has stopped")
 
     async def calls(self) -> list[str] | None:
-        """Return the ids of the calls this dispatcher holds; None while LiveKit does not send it any."""
-        return sorted(self._streams) if self._socket is not None else None
+        """Return the rooms of the calls this dispatcher holds; None while LiveKit does not send it any."""
+        return sorted(self._carrier.held) if self._socket is not None else None
+
+    async def adopt(self, room: str, replica: str) -> None:
+        """Hold the request of a call whose dispatcher is gone."""
+        if room not in self._carrier.held:
+            logger.info("call %s: adopted", room)
+            self._spawn(self._carrier.adopt(room, replica))
 
     async def __del__(self) -> None:
         self._main.cancel()
+        self._watcher.cancel()
         await self._waiting.aclose()
         if self._socket is not None:
             await self._socket.close()
+
+    async def _watch(self) -> None:
+        """Move calls from replicas that are about to go; start calls again that nobody carries."""
+        looked = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                if self._carrier.held:
+                    await self._carrier.move()
+                if clock() - looked > RESCUE_SECONDS and self._carrier.agents is not None:
+                    looked = clock()
+                    await self._rescue()
+            except (ParleyError, api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
+                logger.warning("the watch over calls: %s", type(error).__name__)
+
+    async def _rescue(self) -> None:
+        if not await self._state.lead("rescue", self._id, 3 * RESCUE_SECONDS):
+            return
+        for lease in await self._state.leases():
+            if lease.seconds_left < 0 and lease.call not in self._carrier.held and lease.call not in self._rescued:
+                self._rescued.add(lease.call)
+                task = self._spawn(self._carrier.rescue(lease))
+                task.add_done_callback(lambda _, room=lease.call: self._rescued.discard(room))
 
     async def _run(self) -> None:
         """Stay registered, for as long as the deployment lives."""
@@ -80,16 +128,16 @@ class Dispatcher:
 
     async def _agents_ready(self) -> None:
         """Wait until a replica can take calls; before that every job would be refused."""
-        import ray.serve
-
-        ray_serve: Any = ray.serve
         while True:
             try:
-                handle = ray_serve.get_deployment_handle(DEPLOYMENT, app_name=APPLICATION)
-                self._agents = handle.options(method_name="call", stream=True)
-                async with asyncio.timeout(RESERVE_SECONDS), self._agents.choose_replica():
+                handle = _serve.get_deployment_handle(DEPLOYMENT, app_name=APPLICATION)
+                async with (
+                    asyncio.timeout(RESERVE_SECONDS),
+                    handle.options(method_name="call", stream=True).choose_replica(),
+                ):
+                    self._carrier.agents = handle
                     return
-            except (TimeoutError, KeyError, ray_serve.exceptions.RayServeException):
+            except (TimeoutError, KeyError, _serve.exceptions.RayServeException):
                 await asyncio.sleep(0.2)  # there is no event for "an application has come up"
 
     async def _serve(self, http: aiohttp.ClientSession) -> None:
@@ -129,28 +177,41 @@ class Dispatcher:
                 if waiting and not waiting.done():
                     waiting.set_result(message.assignment)
             case "termination":
-                if stream := self._streams.get(message.termination.job_id):
-                    stream.cancel()
+                if (job := self._jobs.get(message.termination.job_id)) is not None:
+                    self._spawn(self._dismiss(*job))
             case _:
                 pass
+
+    async def _dismiss(self, room: str, identity: str) -> None:
+        """LiveKit ends a job: take its agent out of the room, which ends the call unless it has moved on already."""
+        held = self._carrier.held.get(room)
+        if held is None or held.request.identity != identity:
+            return
+        try:
+            async with livekit_api() as livekit:
+                who = api.RoomParticipantIdentity(room=room, identity=identity)
+                await livekit.room.remove_participant(who)
+        except (api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
+            logger.info("nobody to take out of %s (%s)", room, type(error).__name__)
 
     async def _job(self, job: proto.Job) -> None:
         """Answer one job: with a reserved slot, or with "busy" and a place in the queue."""
         async with AsyncExitStack() as stack:
-            reservation = self._waiting.claim(job.room.name)
-            if reservation is None and not self._waiting.crowded:
-                reservation = await self._reserve(RESERVE_SECONDS)
+            reservation = None
+            if not await self._waiting.crowded() and await self._carrier.admits():
+                reservation = await self._carrier.reserve(RESERVE_SECONDS)
             if reservation is None:
                 await self._send(availability=proto.AvailabilityResponse(job_id=job.id, available=False))
-                self._waiting.add(job.room.name)
+                await self._waiting.add(job.room.name)
                 return
             stack.push_async_exit(reservation.stack)
+            identity = f"agent-{job.id}"
             self._assignments[job.id] = asyncio.get_running_loop().create_future()
             try:
                 answer = proto.AvailabilityResponse(
                     job_id=job.id,
                     available=True,
-                    participant_identity=f"agent-{job.id}",
+                    participant_identity=identity,
                     participant_name=self._config.name,
                     participant_attributes={"lk.agent.name": self._config.name},
                 )
@@ -162,54 +223,30 @@ class Dispatcher:
                 return
             finally:
                 del self._assignments[job.id]
-            await self._carry(job, assignment, reservation)
+            url = assignment.url or settings().livekit_url
+            request = CallRequest(job.id, job.room.name, url, assignment.token, identity)
+            stack.pop_all()  # the carrier gives the slot back
+            await self._carry(job.id, request, reservation)
 
-    async def _carry(self, job: proto.Job, assignment: proto.JobAssignment, reservation: Reservation) -> None:
-        """Hold one call's request open until the call ends."""
-        request = CallRequest(job.id, job.room.name, assignment.url or settings().livekit_url, assignment.token)
-        stream = self._agents.dispatch(reservation.selection, request)
-        self._streams[job.id] = stream
-        status, error = STATUS.JS_SUCCESS, ""
+    async def _carry(self, job: str, request: CallRequest, reservation: Reservation) -> None:
+        """Hold a call until it ends, and tell LiveKit how its job goes."""
+        self._jobs[job] = (request.room, request.identity)
         try:
-            async for event in stream:
-                if event["type"] == "connected":
-                    await self._report(job.id, STATUS.JS_RUNNING)
-                elif event["type"] == "ended":
-                    await self._report(job.id, STATUS.JS_SUCCESS)
-                logger.info("call %s: %s", job.id, event["type"])
-        except RequestCancelledError:
-            logger.info("call %s: ended by LiveKit", job.id)
-        except Exception as raw:
-            status, error = STATUS.JS_FAILED, type(raw).__name__
-            logger.warning("call %s broke: %s", job.id, error)
+            outcome = await self._carrier.carry(request, reservation, self._teller(job))
         finally:
-            stream.cancel()
-            del self._streams[job.id]
-            self._waiting.freed()
-        if error:
-            await self._report(job.id, status, error)
-            await self._again(job)
+            del self._jobs[job]
+        if outcome in ("full", "lost"):
+            await self._report(job, STATUS.JS_FAILED, outcome)
+            await self._waiting.add(request.room)
 
-    async def _again(self, job: proto.Job) -> None:
-        """The agent's replica is gone: remove what it left in the room, and ask for another."""
-        try:
-            async with livekit_api() as livekit:
-                ghost = api.RoomParticipantIdentity(room=job.room.name, identity=f"agent-{job.id}")
-                await livekit.room.remove_participant(ghost)
-        except (api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
-            logger.info("no ghost to remove in %s (%s)", job.room.name, type(error).__name__)
-        self._waiting.add(job.room.name)
+    def _teller(self, job: str) -> Callable[[Event], Awaitable[None]]:
+        async def tell(event: Event) -> None:
+            if event["type"] == "connected":
+                await self._report(job, STATUS.JS_RUNNING)
+            elif event["type"] == "ended" and event["reason"] != "moved":
+                await self._report(job, STATUS.JS_SUCCESS)
 
-    async def _reserve(self, timeout: float) -> Reservation | None:  # noqa: ASYNC109  # None is an answer here
-        """Return a slot on an agent replica, or None when all are taken."""
-        stack = AsyncExitStack()
-        try:
-            async with asyncio.timeout(timeout):
-                selection = await stack.enter_async_context(self._agents.choose_replica())
-        except (TimeoutError, ParleyError):
-            await stack.aclose()
-            return None
-        return Reservation(selection, stack)
+        return tell
 
     async def _report(self, job: str, status: proto.JobStatus, error: str = "") -> None:
         await self._send(update_job=proto.UpdateJobStatus(job_id=job, status=status, error=error))
@@ -223,15 +260,13 @@ class Dispatcher:
         except (ConnectionError, aiohttp.ClientError) as error:
             logger.info("a message to LiveKit was lost: %s", type(error).__name__)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def build(args: dict[str, Any]) -> Any:
     """Build the application that `application` describes; Serve calls this on the cluster."""
-    import ray.serve
-
-    ray_serve: Any = ray.serve
-    return ray_serve.deployment(name="Dispatcher")(Dispatcher).bind(args["config"])
+    return _serve.deployment(name="Dispatcher")(Dispatcher).bind(args["config"])

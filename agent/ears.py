@@ -20,6 +20,7 @@ from livekit.local_inference import VAD as SileroVAD
 from livekit.local_inference import VAD_WINDOW_SAMPLES
 
 from agent.config import Turns
+from agent.keeper import Keeper
 from agent.utterance import Utterance
 from serve.client import Models
 from serve.contracts import RequestContext
@@ -43,6 +44,10 @@ _PREROLL = 10
 """Windows kept from before speech is certain: the first consonant is in them."""
 
 
+_KEPT_BYTES = int(0.2 * SAMPLE_RATE) * 2
+"""What is being said is kept in pieces of this length."""
+
+
 class Ears:
     """Hears one call.
 
@@ -52,6 +57,7 @@ class Ears:
         turns: When to draft and when to end an utterance.
         streaming: The recogniser decodes while the person speaks.
         language: Of the caller, BCP 47.
+        keeper: Keeps what is being said, and may have the beginning of it.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Ears:
         *,
         streaming: bool,
         language: str,
+        keeper: Keeper,
     ) -> None:
         self._models = models
         self._context = RequestContext(call, timeout=10.0)
@@ -78,6 +85,10 @@ class Ears:
         self._since_utterance = _RESUMED_WITHIN
         self._utterance: Utterance | None = None
         self._ended: set[Utterance] = set()
+        self._keeper = keeper
+        self._begun = keeper.left.audio if keeper.left else b""
+        """What the replica before had heard of an utterance that may be going on."""
+        self._unkept = bytearray()
 
     async def transcribe(self, audio: AsyncIterable[rtc.AudioFrame]) -> AsyncGenerator[stt.SpeechEvent, None]:
         """Hear audio until it ends; yield what was understood. This is the session's STT node."""
@@ -105,6 +116,10 @@ class Ears:
         """Take one window of 32 ms: who speaks, and what follows from it."""
         chance = self._silero.predict(np.frombuffer(window, dtype=np.int16))
         self._samples += VAD_WINDOW_SAMPLES
+        if self._begun:
+            self._preroll.append(self._begun)
+            self._begun = b""
+            self._begin()
         if chance > (_STILL_ACTIVE if self._speaking else _ACTIVE):
             self._speech += _WINDOW
             self._silence = 0.0
@@ -125,16 +140,22 @@ class Ears:
 
     def _begin(self) -> None:
         self._speaking, self._spoken = True, self._speech
+        self._keeper.begin()
         self._emit(vad.VADEventType.START_OF_SPEECH)
         self._events.send_nowait(stt.SpeechEvent(stt.SpeechEventType.START_OF_SPEECH))
         self._utterance = Utterance(self._models, self._context, SAMPLE_RATE, self._say, streaming=self._streaming)
         for window in self._preroll:
             self._utterance.push(window)
+            self._unkept += window
         self._preroll.clear()
 
     def _go_on(self, window: bytes) -> None:
         assert self._utterance is not None
         self._utterance.push(window)
+        self._unkept += window
+        if len(self._unkept) >= _KEPT_BYTES:
+            self._keeper.speaking(bytes(self._unkept))
+            self._unkept.clear()
         if self._silence == 0.0:
             self._utterance.resume()
         elif self._silence >= self._turns.end_silence:
@@ -144,6 +165,7 @@ class Ears:
 
     def _end(self) -> None:
         assert self._utterance is not None
+        self._unkept.clear()
         self._emit(vad.VADEventType.END_OF_SPEECH)
         self._events.send_nowait(stt.SpeechEvent(stt.SpeechEventType.END_OF_SPEECH))
         ended, self._utterance = self._utterance, None

@@ -1,4 +1,8 @@
-"""The Serve deployment that carries calls: each is one streaming request that lasts as long as the call."""
+"""The Serve deployment that carries calls: each is one streaming request that lasts as long as the call.
+
+A call belongs to its replica. Whoever held its request may vanish: the call goes on, and the replica asks another
+dispatcher to hold it.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,65 @@ import gc
 import importlib
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+import ray.serve
 from livekit import local_inference
+from ray.serve.config import RequestRouterConfig
 
-from agent.config import DEPLOYMENT, AgentConfig, CallRequest
+from agent.carrier import ask_to_adopt
+from agent.config import DEPLOYMENT, DISPATCHER, AgentConfig, CallRequest
+from agent.router import CallRouter
+from agent.state import Lease, connect
 from serve.client import Models
 from serve.config import Routes
+from serve.errors import Overloaded, ParleyError, Unavailable
+
+if TYPE_CHECKING:
+    from agent.session import Call, Event
 
 logger = logging.getLogger("ray.serve")
+_serve: Any = ray.serve
 
+LEASE_SECONDS = 10.0
+RENEW_SECONDS = 3.0
 END_SECONDS = 15.0
 """How long a call may take to free what it holds."""
 
+ORPHAN_SECONDS = 60.0
+"""How long a call goes on while no dispatcher holds it."""
+
+
+@dataclass(slots=True)
+class Carried:
+    """A call on this replica.
+
+    Attributes:
+        call: The session.
+        lease: Says that it is ours.
+        task: Runs the session.
+        events: Of whoever holds the request now; None: nobody does.
+        beside: Tasks that end with the call.
+    """
+
+    call: Call
+    lease: Lease
+    task: asyncio.Task[None]
+    events: asyncio.Queue[Event | None] | None = None
+    beside: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+
 
 class Agent:
-    """Carries up to `max_ongoing_requests` calls on one event loop."""
+    """Carries up to `calls_per_replica` calls on one event loop."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = AgentConfig.model_validate(config)
         self._models: Models | None = None
+        self._state = connect(self._config)
+        self._carried: dict[str, Carried] = {}
+        self._replica: str = _serve.get_replica_context().replica_id.unique_id
         _load_once(self._config)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -42,30 +85,126 @@ class Agent:
             self._models.update(routes)
 
     async def call(self, request: CallRequest) -> AsyncGenerator[dict[str, Any], None]:
-        """Carry a call; yields its events, ends when it ends. Closing the stream ends the call."""
-        from agent.session import Call, Event
+        """Carry a call; yields its events, ends when it ends. It outlives this stream.
 
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        Raises:
+            Overloaded: This replica carries as many calls as it may, though nobody may hold the requests of some.
+        """
+        if len(self._carried) >= self._config.calls_per_replica:
+            raise Overloaded("this replica carries as many calls as it may")
+        lease = await self._state.claim(
+            request.room, self._replica, request.dispatcher, LEASE_SECONDS, over=request.over
+        )
+        if lease is None:
+            yield {"type": "refused", "reason": "another replica carries this call"}
+            return
+        carried = await self._begin(request, lease)
+        async with contextlib.aclosing(self._events(carried)) as events:
+            yield {"type": "claimed", "epoch": lease.epoch, "identity": request.identity}
+            async for event in events:
+                yield event
+
+    async def adopt(self, room: str, dispatcher: str) -> AsyncGenerator[dict[str, Any], None]:
+        """Let a dispatcher hold the request of a call that goes on; yields its events from now on."""
+        carried = self._carried.get(room)
+        lease = await self._state.hand_over(carried.lease, dispatcher) if carried else None
+        if carried is None or lease is None:
+            yield {"type": "refused", "reason": "this call is not here, or somebody holds it"}
+            return
+        carried.lease = lease
+        async with contextlib.aclosing(self._events(carried)) as events:
+            yield {"type": "claimed", "epoch": lease.epoch, "identity": carried.call.identity}
+            async for event in events:
+                yield event
+
+    async def _begin(self, request: CallRequest, lease: Lease) -> Carried:
+        from agent.keeper import Keeper
+        from agent.session import Call
+
         assert self._models is not None, "Serve has not configured this replica"
+        keeper = await Keeper.open(self._state, lease)
         assistant = self._config.assistant
-        models = self._models.choosing(assistant.models)
-        call = Call(request, models, assistant, self._config.turns, events.put_nowait)
+        call = Call(request, self._models.choosing(assistant.models), assistant, self._config.turns, keeper)
         # A task of its own: what the session keeps in context variables must be entered and left in one task.
-        task = asyncio.create_task(call.run(), name=f"call {request.call}")
-        task.add_done_callback(lambda _: events.put_nowait(None))
+        carried = Carried(call, lease, asyncio.create_task(call.run(), name=f"call {request.room}"))
+        self._carried[request.room] = carried
+        call.emit = lambda event: carried.events.put_nowait(event) if carried.events else None
+        carried.task.add_done_callback(lambda _: self._spawn(carried, self._over(request.room, carried)))
+        self._spawn(carried, self._renew(carried))
+        return carried
+
+    async def _events(self, carried: Carried) -> AsyncGenerator[Event, None]:
+        """Yield the call's events until it ends; without this stream the call looks for another holder."""
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        carried.events = events
+        if carried.task.done():
+            events.put_nowait(None)
+        else:
+            carried.task.add_done_callback(lambda _: events.put_nowait(None))
+        ended = False
         try:
             while (event := await events.get()) is not None:
                 yield event
-            await task
+            ended = True
+            await carried.task
         finally:
-            call.end("ended by the dispatcher")
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(asyncio.shield(task), END_SECONDS)
-            if not task.done():
-                logger.error("call %s did not end within %.0f s", request.call, END_SECONDS)
-                task.cancel()
-            # WebRTC's threads belong to objects in reference cycles: without this they stay until a later collection.
-            gc.collect()
+            if carried.events is events:
+                carried.events = None
+                if not ended and not carried.task.done():
+                    self._spawn(carried, self._orphaned(carried))
+
+    async def _orphaned(self, carried: Carried) -> None:
+        """Ask for somebody who holds the call; end it where there is nobody for long."""
+        room, clock = carried.lease.call, asyncio.get_running_loop().time
+        deadline = clock() + ORPHAN_SECONDS
+        logger.warning("call %s: nobody holds it, asking another dispatcher", room)
+        while clock() < deadline:
+            if carried.task.done() or carried.events is not None:
+                return
+            try:
+                await ask_to_adopt(_dispatchers(), room, self._replica)
+            except Unavailable as error:
+                logger.info("call %s: %s", room, error)
+            await asyncio.sleep(0.5)
+        carried.call.end("no dispatcher")
+
+    async def _renew(self, carried: Carried) -> None:
+        """Keep the lease; give the call up when somebody else has it."""
+        while not carried.task.done():
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                if not await self._state.renew(carried.lease, LEASE_SECONDS):
+                    carried.call.end("another replica took it over")
+                    return
+            except ParleyError as error:
+                logger.warning("call %s: its lease was not renewed (%s); it goes on", carried.lease.call, error.code)
+
+    async def _over(self, room: str, carried: Carried) -> None:
+        """Free what the call held."""
+        if not carried.task.cancelled() and (error := carried.task.exception()):
+            logger.error("call %s failed: %s", room, type(error).__name__, exc_info=_without_text(error))
+        if self._carried.get(room) is carried:
+            del self._carried[room]
+        for task in carried.beside - {asyncio.current_task()}:
+            task.cancel()
+        with contextlib.suppress(ParleyError):
+            released = await self._state.release(carried.lease)
+            if released and carried.call.reason != "moved":
+                await self._state.drop(room)
+        # WebRTC's threads belong to objects in reference cycles: without this they stay until a later collection.
+        gc.collect()
+
+    def _spawn(self, carried: Carried, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        carried.beside.add(task)
+        task.add_done_callback(carried.beside.discard)
+
+
+class Front:
+    """Stands first in the application and takes no requests: Serve refuses a router of one's own on that place."""
+
+    def __init__(self, agent: Any) -> None:
+        """Take the handle that binds the agent into the application."""
 
 
 def _load_once(config: AgentConfig) -> None:
@@ -75,9 +214,19 @@ def _load_once(config: AgentConfig) -> None:
         local_inference.init_eot()
 
 
+def _without_text(error: BaseException) -> BaseException:
+    """Return an error of the same place in the code, without its words: they can be those of the conversation."""
+    return RuntimeError(type(error).__name__).with_traceback(error.__traceback__)
+
+
+@cache
+def _dispatchers() -> Any:
+    return _serve.get_deployment_handle(*DISPATCHER)
+
+
 def build(args: dict[str, Any]) -> Any:
     """Build the application that `application` describes; Serve calls this on the cluster."""
-    import ray.serve
-
-    ray_serve: Any = ray.serve
-    return ray_serve.deployment(name=DEPLOYMENT)(Agent).bind(args["config"])
+    # Not in the declarative configuration: whoever checks that there has another module named `agent`.
+    router = RequestRouterConfig(request_router_class=CallRouter)
+    agent = _serve.deployment(name=DEPLOYMENT, request_router_config=router)(Agent).bind(args["config"])
+    return _serve.deployment(name="Front")(Front).bind(agent)

@@ -46,6 +46,11 @@ class Mouth(io.AudioOutput):
         self._wake = asyncio.Event()
         self._pacer = asyncio.create_task(self._pace(), name="mouth")
 
+    @property
+    def played(self) -> float:
+        """Seconds said of the segment that is being said."""
+        return self._played
+
     async def publish(self) -> None:
         """Publish the track; returns when the room has it, not when somebody listens."""
         track = rtc.LocalAudioTrack.create_audio_track("voice", self._source)

@@ -13,15 +13,19 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from typing import Any
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, cast
 
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, ModelSettings, inference, llm, stt, utils
 from livekit.agents.voice import room_io
 
 from agent.adapters import LanguageModel, Recogniser, SharedVad, Voice
+from agent.carrier import MOVE_TOPIC
 from agent.config import Assistant, CallRequest, Turns
 from agent.ears import SAMPLE_RATE, WINDOW_MS, Ears
+from agent.keeper import Answer, Keeper, Left
 from agent.mouth import Mouth
 from agent.turns import TurnLog
 from serve.client import Models
@@ -36,6 +40,12 @@ ALONE_SECONDS = 5.0
 VOICE_RATE = 24000
 """Hz of the agent's track where the voice does not say its own."""
 
+FOLLOW_SECONDS = 0.25
+"""How exactly it is kept how far an answer has been heard."""
+
+MOVE_SECONDS = 20.0
+"""How long a call that is to move waits for the end of a turn."""
+
 APOLOGY = "I am sorry, I could not answer that. Please try again."
 
 Event = dict[str, Any]
@@ -44,8 +54,8 @@ Event = dict[str, Any]
 class CallAgent(Agent):
     """The assistant in one call: its nodes are Parley's ears and voice."""
 
-    def __init__(self, assistant: Assistant, ears: Ears, voice: Voice) -> None:
-        super().__init__(instructions=assistant.instructions)
+    def __init__(self, assistant: Assistant, ears: Ears, voice: Voice, history: llm.ChatContext) -> None:
+        super().__init__(instructions=assistant.instructions, chat_ctx=history)
         self._ears, self._voice = ears, voice
 
     async def stt_node(
@@ -75,7 +85,7 @@ class Call:
         models: The models it talks to.
         assistant: Who answers.
         turns: How turns are taken.
-        emit: Told the call's events, each a JSON object with a `type`.
+        keeper: Keeps what another replica needs to go on, and has what one before has left.
     """
 
     def __init__(
@@ -84,17 +94,23 @@ class Call:
         models: Models,
         assistant: Assistant,
         turns: Turns,
-        emit: Callable[[Event], None],
+        keeper: Keeper,
     ) -> None:
+        self.emit: Callable[[Event], None] = lambda event: None
+        """Told the call's events, each a JSON object with a `type`."""
+        self.identity = request.identity
+        self.reason = "ended"
         self._request = request
         self._models = models
         self._assistant = assistant
         self._turns = turns
-        self._emit = emit
-        self._context = RequestContext(request.call)
+        self._keeper = keeper
+        self._context = RequestContext(request.room)
         self._over = asyncio.Event()
-        self._reason = "ended"
+        self._open = False
+        """The caller's last words have no whole answer yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._listener: asyncio.Task[Any] | None = None
 
     async def run(self) -> None:
         """Carry the call until the caller leaves, the room closes, or `end` is called."""
@@ -103,11 +119,12 @@ class Call:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await room.connect(self._request.url, self._request.token, _room_options())
             room.on("disconnected", lambda *_: self.end("room closed"))
-            self._emit({"type": "connected"})
+            self.emit({"type": "connected"})
             async with utils.http_context.open():
                 await self._converse(room)
         finally:
-            self._emit({"type": "ended", "reason": self._reason})
+            self.emit({"type": "ended", "reason": self.reason})
+            await self._keeper.aclose()
             await utils.aio.cancel_and_wait(*self._tasks)
             async with asyncio.timeout(CONNECT_SECONDS):
                 await room.disconnect()
@@ -115,7 +132,7 @@ class Call:
     def end(self, reason: str) -> None:
         """End the call; `run` returns once everything is freed."""
         if not self._over.is_set():
-            self._reason = reason
+            self.reason = reason
             self._over.set()
 
     async def _converse(self, room: rtc.Room) -> None:
@@ -125,10 +142,11 @@ class Call:
         model = LanguageModel(self._models, self._context, self._assistant)
         ears = Ears(
             self._models,
-            self._request.call,
+            self._request.room,
             self._turns,
             streaming=hearing.streaming,
             language=self._assistant.language,
+            keeper=self._keeper,
         )
         rate = speaking.sample_rate or VOICE_RATE
         voice = Voice(self._models, self._context, self._assistant, rate)
@@ -148,31 +166,100 @@ class Call:
         turns.on_turn = lambda turn: self._publish(room, turn)
         # While the answer is still heard, the model reads what the next prompt will begin with.
         session.on("conversation_item_added", lambda _: model.read_ahead(session.history))
+        session.on("conversation_item_added", lambda event: self._said(session, event.item))
+        session.on("agent_state_changed", lambda event: self._heard(voice, mouth, event.new_state))
         session.on("close", lambda event: self.end(f"{event.reason.value}"))
         session.on("error", lambda event: self._failed(session, turns, event.error))
         room.on("participant_disconnected", lambda who: self._on_left(room, who))
+        room.on("data_received", lambda packet: self._on_data(session, packet))
+        history, left = _history(self._keeper.left), self._keeper.left
         try:
             session.output.audio = mouth
             await asyncio.gather(
                 mouth.publish(),
                 session.start(
-                    CallAgent(self._assistant, ears, voice),
+                    CallAgent(self._assistant, ears, voice, history),
                     room=room,
                     room_options=_io_options(),
                     record=False,
                     session_host=False,
                 ),
             )
-            self._emit({"type": "started"})
+            self.emit({"type": "started"})
             self._spawn(self._watch_alone(room))
-            if self._assistant.greeting:
+            if self._assistant.greeting and not (left and left.greeted):
                 session.say(self._assistant.greeting)
+            self._keeper.note(greeted=True)
+            if left and left.question is not None:
+                self._go_on(session, model, turns, left)
             model.read_ahead(session.history)
             await self._over.wait()
         finally:
             await session.aclose()
             await model.aclose()
             await mouth.aclose()
+
+    def _go_on(self, session: AgentSession[None], model: LanguageModel, turns: TurnLog, left: Left) -> None:
+        """Answer what the replica before left open: from the first piece that the caller has not heard."""
+        answer, heard = left.answer, left.answer.written[: left.answer.heard]
+        assert left.question is not None
+        self._open = True
+        turns.go_on(left.question, heard)
+        if not answer.written:
+            session.generate_reply()
+            return
+        asked = replace(model.request(_history(left)), so_far=answer.written)
+
+        async def rest() -> AsyncGenerator[str, None]:
+            yield answer.written[answer.heard :]
+            if not answer.done:
+                async with aclosing(self._models.chat(asked, self._context)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk.text
+
+        session.say(rest())
+
+    def _said(self, session: AgentSession[None], item: Any) -> None:
+        """Keep the conversation: a question is open until its answer has been heard, or cut off by the caller."""
+        if not isinstance(item, llm.ChatMessage):
+            return
+        history = cast("list[dict[str, Any]]", cast(Any, session.history).to_provider_format("openai")[0])
+        if item.role == "user":
+            self._open = True
+            self._keeper.note(history=history, question=item.text_content or "", answer=Answer().json())
+            self._keeper.understood()
+        elif item.role == "assistant":
+            self._open = False
+            self._keeper.note(history=history, question=None, answer=Answer().json())
+
+    def _heard(self, voice: Voice, mouth: Mouth, state: str) -> None:
+        """Keep how far an answer has been heard, for as long as it is spoken."""
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
+        if state == "speaking" and self._open:
+            self._listener = self._spawn(self._follow(voice.answer, mouth))
+
+    async def _follow(self, answer: Answer, mouth: Mouth) -> None:
+        while True:
+            answer.played = mouth.played
+            self._keeper.note(answer=answer.json())
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    def _on_data(self, session: AgentSession[None], packet: rtc.DataPacket) -> None:
+        """Take what LiveKit's API sends, which no participant can: the wish that this call moves."""
+        if packet.topic == MOVE_TOPIC and packet.participant is None:
+            self._spawn(self._move(session))
+
+    async def _move(self, session: AgentSession[None]) -> None:
+        """Let the call go at the end of a turn, for another replica to go on."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + MOVE_SECONDS
+        while clock() < deadline:
+            if not self._open and session.agent_state == "listening" and session.user_state != "speaking":
+                break
+            await asyncio.sleep(0.1)
+        self.end("moved")
 
     def _failed(self, session: AgentSession[None], turns: TurnLog, error: Any) -> None:
         """A model failed for good on this turn: say so, rather than be silent."""
@@ -185,7 +272,7 @@ class Call:
 
     def _publish(self, room: rtc.Room, turn: Event) -> None:
         """Tell the dispatcher and the page what a turn was and how long it took."""
-        self._emit({"type": "turn", **{key: value for key, value in turn.items() if key not in ("heard", "answer")}})
+        self.emit({"type": "turn", **{key: value for key, value in turn.items() if key not in ("heard", "answer")}})
         self._spawn(room.local_participant.send_text(json.dumps(turn), topic="parley.turn"))
 
     def _on_left(self, room: rtc.Room, who: rtc.RemoteParticipant) -> None:
@@ -210,15 +297,25 @@ class Call:
                 if not room.remote_participants:
                     self.end("caller left")
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.warning("a task of the call failed: %s", type(error).__name__)
+
+
+def _history(left: Left | None) -> llm.ChatContext:
+    """Return the conversation that was left."""
+    context = llm.ChatContext.empty()
+    for message in left.history if left else ():
+        if message["role"] in ("user", "assistant") and isinstance(message.get("content"), str):
+            context.add_message(role=message["role"], content=message["content"])
+    return context
 
 
 def _room_options() -> rtc.RoomOptions:

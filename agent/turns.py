@@ -39,9 +39,15 @@ class TurnLog:
         self._asked_at = 0.0
         self._spoke_at = 0.0
         self._transcribed = False
+        self._heard = ""
         session.on("user_input_transcribed", self._on_transcribed)
         session.on("agent_state_changed", self._on_state)
         session.on("conversation_item_added", lambda event: self._on_item(event.item))
+
+    def go_on(self, question: str, heard: str) -> None:
+        """Another replica took this question, and the caller has heard so much of its answer."""
+        self._asked, self._asked_at = llm.ChatMessage(role="user", content=[question]), time.time()
+        self._heard = heard
 
     def fail(self, error: str) -> None:
         """The turn in progress gets no answer."""
@@ -77,7 +83,7 @@ class TurnLog:
         turn: Turn = {
             "turn": self._count,
             "heard": self._asked.text_content or "",
-            "answer": answer,
+            "answer": f"{self._heard} {answer}".strip(),
             "interrupted": interrupted,
             "typed": typed,
             "voice_to_voice_ms": _ms(to_sound),
@@ -93,7 +99,7 @@ class TurnLog:
             "fallback": service.fallbacks or None,
             "error": error,
         }
-        self._asked, self._transcribed, self._spoken = None, False, {}
+        self._asked, self._transcribed, self._spoken, self._heard = None, False, {}, ""
         self.on_turn(turn)
 
     def _timeline(self, asked: dict[str, Any], *, typed: bool) -> list[dict[str, Any]]:

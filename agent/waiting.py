@@ -1,133 +1,140 @@
-"""Callers who found every line busy: told so, kept in order, and called as soon as a line is free."""
+"""Callers who found every line busy: told so, kept in order, and called as soon as a line is free.
+
+The queue is in the state, so that all dispatchers see one; one of them at a time leads and serves it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+import uuid
 from typing import Any
 
 import aiohttp
 from livekit import api
 from livekit.agents import utils
 
+from agent.carrier import Carrier, Reservation
+from agent.config import CallRequest
 from agent.livekit import livekit_api
+from agent.state import State
+from serve.errors import ParleyError
+from serve.settings import settings
 
 logger = logging.getLogger("ray.serve")
 
 LOOK_SECONDS = 3.0
 """How often the first in the queue is looked after while nothing gets free: callers hang up."""
 
-CLAIM_SECONDS = 5.0
-"""How long a slot is kept for a caller whose new job is on its way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A slot on an agent replica; closing the stack gives it back."""
-
-    selection: Any
-    stack: AsyncExitStack
+LEAD_SECONDS = 8.0
+_QUEUE = "waiting"
 
 
 class WaitingRoom:
     """The queue of rooms that wait for an agent, first come first served.
 
     Args:
-        agent_name: The name under which LiveKit dispatches.
-        reserve: Waits for a free slot, for a number of seconds.
+        dispatcher: Id of the dispatcher that this is part of.
+        state: Has the queue.
+        carrier: Finds slots and carries calls.
     """
 
-    def __init__(self, agent_name: str, reserve: Callable[[float], Awaitable[Reservation | None]]) -> None:
-        self._agent_name = agent_name
-        self._reserve = reserve
-        self._rooms: list[str] = []
+    def __init__(self, dispatcher: str, state: State, carrier: Carrier) -> None:
+        self._dispatcher = dispatcher
+        self._state = state
+        self._carrier = carrier
         self._told: dict[str, int] = {}
-        self._held: dict[str, tuple[Reservation, asyncio.Event]] = {}
         self._changed = asyncio.Event()
+        self._calls: set[asyncio.Task[Any]] = set()
         self._task = asyncio.create_task(self._serve(), name="waiting room")
 
-    @property
-    def crowded(self) -> bool:
-        """Somebody waits already; a new caller goes behind them."""
-        return bool(self._rooms)
+    async def crowded(self) -> bool:
+        """Return whether somebody waits already; a new caller goes behind them."""
+        try:
+            return bool(await self._state.waiting())
+        except ParleyError as error:
+            logger.warning("the queue cannot be seen (%s): taking who comes", error.code)
+            return False
 
-    def add(self, room: str) -> None:
+    async def add(self, room: str) -> None:
         """Put a room at the end of the queue, once."""
-        if room not in self._rooms:
-            self._rooms.append(room)
-            self._changed.set()
+        try:
+            await self._state.wait(room)
+        except ParleyError as error:
+            logger.error("call %s cannot wait: %s", room, error.code)
+        self._changed.set()
 
     def freed(self) -> None:
         """A call has ended."""
         self._changed.set()
 
-    def claim(self, room: str) -> Reservation | None:
-        """Return the slot that is held for a room whose new job has come."""
-        if room not in self._held:
-            return None
-        reservation, claimed = self._held.pop(room)
-        claimed.set()
-        return reservation
-
     async def aclose(self) -> None:
-        """Stop; slots that are held are given back."""
+        """Stop."""
         await utils.aio.cancel_and_wait(self._task)
-        for reservation, _ in self._held.values():
-            await reservation.stack.aclose()
 
     async def _serve(self) -> None:
         while True:
             try:
-                await self._changed.wait()
-                self._changed.clear()
-                while self._rooms:
+                # Who does not lead looks now and then whether the leader is gone.
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            try:
+                while await self._state.waiting() and await self._state.lead(_QUEUE, self._dispatcher, LEAD_SECONDS):
                     await self._first()
-            except (api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
-                logger.warning("the waiting room lost LiveKit: %s", type(error).__name__)
+            except (ParleyError, api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
+                logger.warning("the waiting room: %s", type(error).__name__)
                 await asyncio.sleep(1)
-                self._changed.set()
 
     async def _first(self) -> None:
         """Tell everybody where they stand, then wait a while for a slot for the first."""
         async with livekit_api() as livekit:
-            await self._tell(livekit)
-            if not self._rooms:
+            rooms = await self._tell(livekit)
+            if not rooms:
                 return
-            room = self._rooms[0]
-            reservation = await self._reserve(LOOK_SECONDS)
+            reservation = await self._slot()
             if reservation is None:
                 return
-            self._rooms.remove(room)
-            claimed = asyncio.Event()
-            self._held[room] = (reservation, claimed)
-            try:
-                await _note(livekit, room, {"status": "answered"})
-                self._told.pop(room, None)
-                request = api.CreateAgentDispatchRequest(agent_name=self._agent_name, room=room)
-                await livekit.agent_dispatch.create_dispatch(request)
-                async with asyncio.timeout(CLAIM_SECONDS):
-                    await claimed.wait()
-            except (api.TwirpError, TimeoutError):
-                logger.info("nobody came for the slot of %s", room)
-            finally:
-                if (held := self._held.pop(room, None)) is not None:
-                    await held[0].stack.aclose()
+            room = rooms[0]
+            await self._state.leave(room)
+            self._told.pop(room, None)
+            self._answer(room, reservation)
+            await _note(livekit, room, {"status": "answered"})
 
-    async def _tell(self, livekit: api.LiveKitAPI) -> None:
-        """Drop rooms whose caller has left, and tell the others their place."""
-        for room in list(self._rooms):
+    async def _slot(self) -> Reservation | None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + LOOK_SECONDS
+        while not await self._carrier.admits():
+            if clock() > deadline:
+                return None
+            await asyncio.sleep(0.2)  # a lease is given up somewhere, and nobody tells
+        return await self._carrier.reserve(max(0.5, deadline - clock()))
+
+    def _answer(self, room: str, reservation: Reservation) -> None:
+        """Carry the call of a room; LiveKit's job was refused long ago, so the agent comes with a token of our own."""
+        request = CallRequest(uuid.uuid4().hex, room, settings().livekit_url, "")
+        task = asyncio.create_task(self._carrier.carry(request, reservation))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _tell(self, livekit: api.LiveKitAPI) -> list[str]:
+        """Drop rooms whose caller has left, tell the others their place, and return them."""
+        here: list[str] = []
+        for room in await self._state.waiting():
             people = await livekit.room.list_participants(api.ListParticipantsRequest(room=room))
-            if not people.participants:
-                self._rooms.remove(room)
+            if people.participants:
+                here.append(room)
+            else:
+                await self._state.leave(room)
                 self._told.pop(room, None)
-        for place, room in enumerate(self._rooms, start=1):
+        for place, room in enumerate(here, start=1):
             if self._told.get(room) != place:
                 await _note(livekit, room, {"status": "busy", "position": place})
                 self._told[room] = place
+        return here
 
 
 async def _note(livekit: api.LiveKitAPI, room: str, status: dict[str, Any]) -> None:

@@ -95,11 +95,15 @@ class Parley:
 
     def replica(self, application: str) -> psutil.Process:
         """Return the process of an application's only replica."""
-        found = [
-            each for each in processes.find(self.run) if f"ServeReplica:{application}:" in " ".join(each.cmdline())
-        ]
+        found = self.replicas(application)
         assert len(found) == 1, found
         return found[0]
+
+    def replicas(self, application: str) -> list[psutil.Process]:
+        """Return the processes of an application's replicas; those that only stand in front do not count."""
+        titles = {each: " ".join(each.cmdline()) for each in processes.find(self.run)}
+        name = f"ServeReplica:{application}:"
+        return [each for each, title in titles.items() if name in title and f"{name}Front" not in title]
 
     def speech(self, text: str) -> Path:
         """Return a WAV (16 kHz mono) of a text spoken by the embedded voice."""
