@@ -142,8 +142,10 @@ class Hosted(Generic[P]):
         try:
             plugin = self._build(self._class, {})
         except ImportError as error:
+            await self.close()
             raise EngineMissing(f"{self._options.plugin} cannot be used here: {error}") from None
         except (TypeError, ValueError) as error:
+            await self.close()
             raise ConfigError(f"{self._options.plugin} does not take its arguments: {error}") from None
         self._instances[()] = _Instance(plugin)
         return plugin
@@ -252,7 +254,9 @@ class Hosted(Generic[P]):
         opened = self._closing.enter_async_context(http_context.open())
         theirs = await asyncio.create_task(opened, context=self._context)
         # On LiveKit's connections, but refusals say what they are: some plugins do not look at the status.
-        ours = aiohttp.ClientSession(connector=theirs.connector, connector_owner=False, raise_for_status=_raise_refusal)
+        ours = aiohttp.ClientSession(
+            connector=theirs.connector, connector_owner=False, raise_for_status=_raise_refusal, trust_env=True
+        )
         return await self._closing.enter_async_context(ours)
 
     async def _make_room(self) -> None:

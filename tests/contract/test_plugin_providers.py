@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -122,14 +123,16 @@ async def test_it_answers_with_the_key_of_the_environment(name: str, provider: F
 @pytest.mark.parametrize("name", list(HOSTS))
 @pytest.mark.parametrize(("status", "error"), [(401, AuthFailed), (429, RateLimited), (500, ProviderDown)])
 async def test_a_refusal_says_what_it_is_and_leaves_it_well(
-    name: str, status: int, error: type[ParleyError], provider: FakeProvider
+    name: str, status: int, error: type[ParleyError], provider: FakeProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     async with loaded(name, provider) as engine:
         provider.modes = [status]
         with pytest.raises(error) as caught:
             await ask(engine)
         assert SECRET_TEXT not in str(caught.value)
         assert KEY not in str(caught.value)
+        assert not any(word in caplog.text for word in (SECRET_TEXT, KEY, "Hello there", "Be brief"))
         assert len(provider.asked) == 1, "the plugin tried again by itself"
         provider.modes = ["ok"]
         assert await ask(engine)
