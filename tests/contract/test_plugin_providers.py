@@ -9,103 +9,33 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-import pytest_asyncio
 
 from serve import registry
-from serve.audio import duration, rms
 from serve.catalog import CATALOG
 from serve.contracts import (
     ChatRequest,
-    Engine,
     LanguageModel,
     SpeechRequest,
     SpeechToText,
-    StreamingSpeechToText,
     TextToSpeech,
     TranscribeRequest,
     WarmingEngine,
 )
 from serve.errors import AuthFailed, BadRequest, EngineMissing, ParleyError, ProviderDown, QuotaExceeded, RateLimited
 from tests.contract.conftest import answered, closed, spoken, tone
-from tests.contract.fake_providers import SAID, SECRET_TEXT, FakeProvider, fake_provider
+from tests.contract.fake_providers import SAID, SECRET_TEXT, FakeProvider
+from tests.contract.plugin_providers import HOSTS, KEY, ask, hello, loaded, provider, server
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio(loop_scope="session")]
 
-KEY = "made-up-key"
-HOSTS: dict[str, str] = {
-    "deepgram-stt": "/v1/listen",
-    "deepgram-tts": "/v1/speak",
-    "elevenlabs-stt": "/v1",
-    "elevenlabs-tts": "/v1",
-    "cartesia-tts": "",
-    "anthropic-llm": "",
-    "google-llm": "",
-    "aws-llm": "",
-    "aws-tts": "",
-}
-"""What stands behind the server's address in the argument `base_url`."""
+__all__ = ["provider", "server"]  # fixtures
+
 HTTP = ("deepgram-stt", "deepgram-tts", "elevenlabs-stt", "elevenlabs-tts", "cartesia-tts")
 STREAMING = [name for name in HOSTS if not name.endswith("-stt")]
-ONCE = {"retries": {"attempts": 1}}
-
-
-@pytest_asyncio.fixture(loop_scope="session", scope="module")
-async def server() -> AsyncGenerator[FakeProvider]:
-    async with fake_provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(server: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
-    server.reset()
-    for line in CATALOG.values():
-        for variable in line.preset.get("variables", ()):
-            monkeypatch.setenv(variable, KEY)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.address)
-    return server
-
-
-@asynccontextmanager
-async def loaded(name: str, provider: FakeProvider, **options: Any) -> AsyncGenerator[Engine]:
-    arguments = options.pop("arguments", {})
-    if not name.startswith(("aws", "google")):
-        arguments = {"base_url": provider.address + HOSTS[name], **arguments}
-    if name == "aws-tts":
-        arguments = {"region": "us-east-1", **arguments}
-    engine = registry.create(name, {**ONCE, "arguments": arguments, **options})
-    async with asyncio.timeout(60):
-        await engine.load()
-    try:
-        yield engine
-    finally:
-        async with asyncio.timeout(10):
-            await engine.close()
-
-
-async def ask(engine: Any) -> Any:
-    """Return text or audio: what the engine's role is there for."""
-    if isinstance(engine, SpeechToText):
-        async with asyncio.timeout(30):
-            return (await engine.transcribe(TranscribeRequest(tone(1.0, 8000), 8000))).text
-    if isinstance(engine, LanguageModel):
-        return "".join(chunk.text for chunk in await answered(engine, hello()))
-    chunks = await spoken(cast("TextToSpeech", engine), SpeechRequest("Hello there."))
-    audio = b"".join(chunk.audio for chunk in chunks)
-    assert duration(audio, chunks[0].sample_rate) == pytest.approx(1.0, abs=0.15)
-    assert rms(audio) > 0.05
-    return audio
-
-
-def hello(**more: Any) -> ChatRequest:
-    return ChatRequest([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}], **more)
 
 
 @pytest.mark.parametrize("name", list(HOSTS))
@@ -348,80 +278,3 @@ async def test_words_of_deepgram_have_their_places(provider: FakeProvider) -> No
     assert result.confidence == pytest.approx(0.98)
     assert result.language == "de"
     assert provider.asked[-1][2][:4] == b"RIFF"
-
-
-# While a person speaks, over WebSockets.
-
-
-async def heard_in_pieces(engine: Engine, audio: bytes) -> tuple[list[str], Any]:
-    assert isinstance(engine, StreamingSpeechToText)
-    assert engine.capabilities.streaming
-    async with asyncio.timeout(20):
-        stream = await engine.open(16000, None)
-        interim: list[str] = []
-        for start in range(0, len(audio), 6400):
-            interim.append(await stream.feed(audio[start : start + 6400]))
-            await asyncio.sleep(0.02)
-        return interim, await stream.finish()
-
-
-async def test_deepgram_hears_while_a_person_speaks(provider: FakeProvider) -> None:
-    async with loaded("deepgram-stt", provider) as engine:
-        interim, result = await heard_in_pieces(engine, tone(2.0, 16000))
-    assert SAID.startswith(interim[-1])
-    assert interim[-1]
-    assert result.text == SAID
-    assert result.usage.audio_seconds == pytest.approx(2.0)
-    assert result.usage.busy_seconds < 1.0, "the end of the stream is waited for"
-
-
-async def test_silence_on_a_stream_that_stays_open_is_told_soon(provider: FakeProvider) -> None:
-    async with loaded("deepgram-stt", provider) as engine:
-        _, result = await heard_in_pieces(engine, bytes(32000))
-    assert result.text == ""
-    assert result.usage.busy_seconds < 1.5
-
-
-@pytest.mark.parametrize(("mode", "error"), [(401, AuthFailed), ("cut", ProviderDown)])
-async def test_a_stream_that_breaks_says_why(mode: Any, error: type[ParleyError], provider: FakeProvider) -> None:
-    async with loaded("deepgram-stt", provider) as engine:
-        provider.modes = [mode]
-        with pytest.raises(error):
-            await heard_in_pieces(engine, tone(2.0, 16000))
-        provider.modes = ["ok"]
-        assert (await heard_in_pieces(engine, tone(2.0, 16000)))[1].text == SAID
-
-
-async def test_a_stream_that_never_ends_is_waited_for_and_no_longer(provider: FakeProvider) -> None:
-    async with loaded("deepgram-stt", provider, timeouts={"first": 0.4}) as engine:
-        provider.modes = ["stalls"]
-        with pytest.raises(ProviderDown):
-            await heard_in_pieces(engine, tone(0.5, 16000))
-        async with asyncio.timeout(2):
-            await provider.gone.wait()
-
-
-async def test_a_dropped_stream_closes_its_connection(provider: FakeProvider) -> None:
-    async with loaded("deepgram-stt", provider) as engine:
-        stream = await cast("StreamingSpeechToText", engine).open(16000, None)
-        await stream.feed(tone(0.2, 16000))
-        async with asyncio.timeout(5):
-            await provider.came.wait()
-            await stream.close()
-            await provider.gone.wait()
-
-
-async def test_elevenlabs_in_real_time_settles(provider: FakeProvider) -> None:
-    realtime = {"model": "scribe_v2_realtime"}
-    async with loaded("elevenlabs-stt", provider, arguments=realtime, streamed=True, settle_seconds=0.3) as engine:
-        interim, result = await heard_in_pieces(engine, tone(1.0, 16000))
-        assert interim[-1] == "hello"
-        assert result.text == SAID
-        assert await ask(engine) == SAID
-
-
-async def test_deepgram_speaks_by_its_socket(provider: FakeProvider) -> None:
-    async with loaded("deepgram-tts", provider, streamed=True) as engine:
-        for _ in range(2):
-            await ask(engine)
-    assert len(provider.asked) == 1, "the socket is not kept"
