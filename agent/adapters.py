@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -127,13 +127,24 @@ class Span:
 
 
 class LanguageModel(llm.LLM[Any]):
-    """The language model of a call. `span` is that of the last answer asked for."""
+    """The language model of a call.
+
+    Attributes:
+        span: Of the last answer asked for.
+        assistant: Who answers; another may take over.
+        tools: What the assistant has; read ahead with the conversation, since they stand before it in the prompt.
+        spoke: The last answer had words, not tool calls alone.
+    """
 
     def __init__(self, models: Models, context: RequestContext, assistant: Assistant) -> None:
         super().__init__()
         self.span = Span()
-        self._models, self._context, self._assistant = models, context, assistant
+        self.assistant = assistant
+        self.tools: list[llm.Tool] = []
+        self.spoke = False
+        self._models, self._context = models, context
         self._reading: asyncio.Task[None] | None = None
+        self._calls: set[str] = set()
 
     @property
     def model(self) -> str:
@@ -153,7 +164,8 @@ class LanguageModel(llm.LLM[Any]):
         """Ask for the next message."""
         # The client has tried other replicas already; trying again here would only make the caller wait.
         once = APIConnectOptions(max_retry=0, timeout=ANSWER_SECONDS)
-        return _Answer(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=once)
+        choice = tool_choice if utils.is_given(tool_choice) else None
+        return _Answer(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=once, tool_choice=choice)
 
     def read_ahead(self, chat_ctx: llm.ChatContext) -> None:
         """Let the model read the conversation so far, before the caller asks on.
@@ -163,7 +175,7 @@ class LanguageModel(llm.LLM[Any]):
         """
         if self._reading and not self._reading.done():
             return
-        request = self.request(chat_ctx)
+        request = self.request(chat_ctx, self.tools)
         # An empty message stands where the caller's words will be.
         messages = [*request.messages, {"role": "user", "content": ""}]
         self._reading = asyncio.create_task(self._read(replace(request, messages=messages)), name="read ahead")
@@ -185,24 +197,44 @@ class LanguageModel(llm.LLM[Any]):
         except ParleyError as error:
             logger.info("nothing was read ahead: %s", error.code)
 
-    def request(self, chat_ctx: llm.ChatContext) -> ChatRequest:
-        """Return the prompt: instructions, examples, and the recent part of the conversation."""
+    def call_id(self, given: str) -> str:
+        """Return an id for a tool call; engines may give one twice, and calls and results are matched by it."""
+        name = given if given and given not in self._calls else utils.shortuuid("call_")
+        self._calls.add(name)
+        return name
+
+    def request(
+        self, chat_ctx: llm.ChatContext, tools: Sequence[llm.Tool] = (), tool_choice: llm.ToolChoice | None = None
+    ) -> ChatRequest:
+        """Return the prompt: instructions, examples, tools, and the recent part of the conversation."""
         messages: list[dict[str, Any]] = cast(Any, chat_ctx).to_provider_format("openai")[0]
         # The session adds instructions to what it asks, not to the history that is read ahead.
-        instructions = {"role": "system", "content": self._assistant.instructions}
+        instructions = {"role": "system", "content": self.assistant.instructions}
         system = [m for m in messages if m["role"] == "system"][:1] or [instructions]
         examples = [
             {"role": role, "content": text}
-            for example in self._assistant.examples
+            for example in self.assistant.examples
             for role, text in (("user", example.user), ("assistant", example.assistant))
         ]
-        spoken = [m for m in messages if m["role"] != "system"]
+        # A tool's result stays with the call before it.
+        spoken: list[list[dict[str, Any]]] = []
+        for message in messages:
+            if message["role"] == "tool" and spoken:
+                spoken[-1].append(message)
+            elif message["role"] != "system":
+                spoken.append([message])
         # What the caller is about to say does not count: what was read ahead is cut where the request will be.
-        before = len(spoken) - (1 if spoken and spoken[-1]["role"] == "user" else 0)
+        before = len(spoken) - (1 if spoken and spoken[-1][0]["role"] == "user" else 0)
         if (over := before - _HISTORY_KEPT) > 0:
             block = _HISTORY_MOST - _HISTORY_KEPT
             spoken = spoken[over // block * block :]
-        return ChatRequest([*system, *examples, *spoken], max_tokens=self._assistant.max_tokens)
+        known = llm.ToolContext(tools).parse_function_tools("openai", strict=False) if tools else ()
+        return ChatRequest(
+            [*system, *examples, *(message for group in spoken for message in group)],
+            tools=tuple(known),
+            max_tokens=self.assistant.max_tokens,
+            tool_choice=cast("str | dict[str, Any] | None", tool_choice) if known and tool_choice != "auto" else None,
+        )
 
     @property
     def models(self) -> Models:
@@ -218,17 +250,35 @@ class LanguageModel(llm.LLM[Any]):
 class _Answer(llm.LLMStream):
     """One answer, streamed."""
 
+    def __init__(
+        self,
+        source: LanguageModel,
+        *,
+        chat_ctx: llm.ChatContext,
+        tools: list[llm.Tool],
+        conn_options: APIConnectOptions,
+        tool_choice: llm.ToolChoice | None,
+    ) -> None:
+        self._choice = tool_choice
+        super().__init__(source, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
+
     async def _run(self) -> None:
         source = cast(LanguageModel, self._llm)
         source.stop_reading()
         source.span.ask()
+        source.spoke = False
         context = RequestContext(source.context.call, timeout=self._conn_options.timeout)
-        chunks = source.models.chat(source.request(self._chat_ctx), context)
+        chunks = source.models.chat(source.request(self._chat_ctx, self._tools, self._choice), context)
         try:
             async for chunk in chunks:
-                if chunk.text:
+                if chunk.text or chunk.tool_calls:
                     source.span.sign()
-                    delta = llm.ChoiceDelta(role="assistant", content=chunk.text)
+                    source.spoke = source.spoke or bool(chunk.text.strip())
+                    calls = [
+                        llm.FunctionToolCall(name=call.name, arguments=call.arguments, call_id=source.call_id(call.id))
+                        for call in chunk.tool_calls
+                    ]
+                    delta = llm.ChoiceDelta(role="assistant", content=chunk.text or None, tool_calls=calls)
                     self._event_ch.send_nowait(llm.ChatChunk(id=source.context.call, delta=delta))
                 if chunk.usage:
                     usage = llm.CompletionUsage(
@@ -245,11 +295,19 @@ class _Answer(llm.LLMStream):
 
 
 class Voice(tts.TTS[Any]):
-    """The voice of a call. The session speaks through `speak`, piece by piece. `span` is that of a speech's start."""
+    """The voice of a call. The session speaks through `speak`, piece by piece.
+
+    Attributes:
+        span: Of a speech's start.
+        assistant: Whose voice it is; another may take over.
+        language: Of what is spoken, BCP 47; None: the voice's own.
+    """
 
     def __init__(self, models: Models, context: RequestContext, assistant: Assistant, sample_rate: int) -> None:
         super().__init__(capabilities=tts.TTSCapabilities(streaming=True), sample_rate=sample_rate, num_channels=1)
-        self._models, self._context, self._assistant = models, context, assistant
+        self._models, self._context = models, context
+        self.assistant = assistant
+        self.language: str | None = assistant.language
         self.span = Span()
         self.answer = Answer()
         """What was spoken last, or is being spoken."""
@@ -281,7 +339,7 @@ class Voice(tts.TTS[Any]):
 
     async def _piece(self, text: str) -> AsyncGenerator[rtc.AudioFrame, None]:
         started = time.perf_counter()
-        request = SpeechRequest(text, voice=self._assistant.voice, language=self._assistant.language)
+        request = SpeechRequest(text, voice=self.assistant.voice, language=self.language)
         chunks = self._models.speak(request, RequestContext(self._context.call, timeout=ANSWER_SECONDS))
         try:
             async for chunk in chunks:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
-from pydantic import Field
+from pydantic import BaseModel, Field, model_validator
 
+from agent.assistant import Limits, McpServer, Texts, ToolLimits
 from serve.config import Name, Replicas, Resources, Strict
 from serve.contracts import Role
 
 APPLICATION, DEPLOYMENT = "agent", "Agent"
 """Where a call is a request, as Serve and its dashboard show it."""
+
+DEFAULT = "default"
+"""Name of the assistant that takes calls which ask for no other."""
 
 DISPATCHER = ("Dispatcher", "dispatcher")
 """Deployment and application that take LiveKit's jobs and hold the requests of calls."""
@@ -27,17 +31,29 @@ class Example(Strict):
 class Assistant(Strict):
     """Who answers."""
 
+    description: str = Field(default="", description="What it is there for, in a line, for those who may hand over")
     instructions: str = (
         "You are a friendly voice assistant. Answer in English, in one or two short spoken sentences. "
         "Use plain words, no lists, no symbols."
     )
     examples: list[Example] = Field(default_factory=list[Example])
     greeting: str = Field(default="Hello! How can I help you?", description="Spoken first; empty: the caller begins")
-    language: str = "en"
+    language: str = Field(default="en", description="BCP 47; auto: the caller's, where the models can tell")
     voice: str | None = None
     max_tokens: int = Field(default=80, ge=1, le=4096)
     models: dict[Role, Name] = Field(
         default_factory=dict[Role, Name], description="Models asked first, by role; the routes stand by"
+    )
+    tools: tuple[str, ...] = Field(default=(), description="Names of tools (docs/tools.md)")
+    mcp: tuple[McpServer, ...] = Field(default=(), description="Servers whose tools it has, too")
+    tool_limits: ToolLimits = Field(default_factory=ToolLimits)
+    limits: Limits = Field(default_factory=Limits)
+    texts: Texts = Field(default_factory=Texts)
+    numbers: tuple[str, ...] = Field(default=(), description="Telephone numbers whose callers it answers")
+    person: str | None = Field(
+        default=None,
+        pattern=r"^(tel|sip):",
+        description="Where transfer_to_person puts callers through: tel:+... or sip:",
     )
 
 
@@ -64,11 +80,28 @@ class AgentConfig(Strict):
     dispatchers: int = Field(default=2, ge=1, le=20, description="Two, so that one may die and calls are still taken")
     replicas: Replicas = Field(default_factory=Replicas)
     resources: Resources = Field(default_factory=Resources)
-    assistant: Assistant = Field(default_factory=Assistant)
+    assistant: Assistant = Field(default_factory=Assistant, description=f"Who takes calls; its name is {DEFAULT}")
+    assistants: dict[Name, Assistant] = Field(
+        default_factory=dict[Name, Assistant],
+        description="Others, by name; what one leaves out is as the default one has it",
+    )
     turns: Turns = Field(default_factory=Turns)
     state: Literal["embedded", "redis"] = Field(
         default="embedded", description="Where calls keep what they need to survive; redis: at REDIS_URL"
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> AgentConfig:
+        if DEFAULT in self.assistants:
+            raise ValueError(f"an assistant cannot be named {DEFAULT!r}: that is `agent.assistant`")
+        for name, other in self.assistants.items():
+            own = {each: getattr(other, each) for each in ("description", "numbers")}
+            self.assistants[name] = cast(Assistant, _over(self.assistant, other)).model_copy(update=own)
+        return self
+
+    def everybody(self) -> dict[str, Assistant]:
+        """Return all assistants by name, the default one first."""
+        return {DEFAULT: self.assistant, **self.assistants}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +116,7 @@ class CallRequest:
         identity: Of the agent's participant.
         dispatcher: Id of the dispatcher that holds this request.
         over: Epoch of the lease of an owner who is gone: the call goes on from what the state has kept.
+        metadata: Of the dispatch; `{"assistant": NAME}` says who answers.
     """
 
     call: str
@@ -92,3 +126,17 @@ class CallRequest:
     identity: str = ""
     dispatcher: str = ""
     over: int | None = None
+    metadata: str = ""
+
+
+def _over(base: BaseModel, changes: BaseModel) -> BaseModel:
+    """Return a model laid over another of its class: what was said replaces, mappings and sections key by key."""
+    said: dict[str, Any] = {}
+    for name in changes.model_fields_set:
+        below, value = getattr(base, name), getattr(changes, name)
+        if isinstance(value, BaseModel) and isinstance(below, BaseModel):
+            value = _over(below, value)
+        elif isinstance(value, dict) and isinstance(below, dict):
+            value = {**cast("dict[str, Any]", below), **cast("dict[str, Any]", value)}
+        said[name] = value
+    return base.model_copy(update=said)

@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ray.serve
 from livekit import local_inference
@@ -227,6 +227,6 @@ def _dispatchers() -> Any:
 def build(args: dict[str, Any]) -> Any:
     """Build the application that `application` describes; Serve calls this on the cluster."""
     # Not in the declarative configuration: whoever checks that there has another module named `agent`.
-    router = RequestRouterConfig(request_router_class=CallRouter)
+    router = RequestRouterConfig(request_router_class=cast(Any, CallRouter))
     agent = _serve.deployment(name=DEPLOYMENT, request_router_config=router)(Agent).bind(args["config"])
     return _serve.deployment(name="Front")(Front).bind(agent)

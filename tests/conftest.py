@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test that does not say what it is; run the quick ones first."""
-    order = ("unit", "contract", "serve", "room", "browser")
+    order = ("unit", "contract", "serve", "room", "chaos", "browser")
     for item in items:
         kinds = [mark.name for mark in item.iter_markers() if mark.name in order]
         if not kinds:

@@ -220,6 +220,23 @@ def batch_(
     _show([_run(report)], as_json)
 
 
+@app.command("chaos")
+def chaos_(times: TIMES = 20, as_json: JSON = False) -> None:
+    """Kill a process of each kind in the middle of a caller's turn, and see what the caller notices.
+
+    Example: parley bench chaos --times 20
+    """
+    run, profile = _up()
+    _connect(run)
+    from cluster.bench import chaos  # imports ray, which reads the environment that _connect sets
+
+    async def kill() -> Report:
+        killer = chaos.Killer(run.addresses["page"] or "", run.addresses["dashboard"] or "", profile)
+        return await chaos.chaos(killer, _say, times=times)
+
+    _show([_run(kill())], as_json)
+
+
 def _up() -> tuple[State, Profile]:
     from cluster import status
     from cluster.profile import Profile
