@@ -1,0 +1,287 @@
+"""What a product's backend is told of calls: who joined, what was said, which files came, what it used.
+
+Each is a record with an id of its own. It goes through an outbox (`agent/outbox/`) that outlives the replica, to a sink
+(the API's database, or a file): delivered at least once, in order within a call, stored once by its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+from serve.contracts import Role, Usage
+
+RECORD_BYTES = 2**20
+"""The largest record, as JSON."""
+
+
+class Record(BaseModel):
+    """What all records have.
+
+    Attributes:
+        id: A UUID; two records with the same id are the same record.
+        call: The room's name.
+        epoch: Of the lease under which it was made: later replicas have higher ones.
+        sequence: 1, 2, ... within the epoch.
+        time: Seconds since 1970.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    call: str
+    epoch: int
+    sequence: int
+    time: float
+
+
+class AgentJoined(Record):
+    """An agent carries the call from now on; an epoch above 1: it took the call over.
+
+    Attributes:
+        agent: The agent's name.
+        replica: The lease's owner.
+    """
+
+    kind: Literal["agent_joined"] = "agent_joined"
+    agent: str
+    replica: str
+
+
+class ParticipantConnected(Record):
+    """Somebody came into the room.
+
+    Attributes:
+        identity: LiveKit's, unique in the room.
+        name: As shown; may be empty.
+        medium: "standard" (browser), "sip" (phone), or another of LiveKit's participant kinds.
+        attributes: LiveKit's, such as `sip.phoneNumber`.
+    """
+
+    kind: Literal["participant_connected"] = "participant_connected"
+    identity: str
+    name: str = ""
+    medium: str = "standard"
+    attributes: dict[str, str] = {}
+
+
+class ParticipantDisconnected(Record):
+    """Somebody left it, for LiveKit's reason."""
+
+    kind: Literal["participant_disconnected"] = "participant_disconnected"
+    identity: str
+    reason: str = ""
+
+
+class Turn(Record):
+    """A question and the answer as far as it was heard.
+
+    Attributes:
+        turn: 1, 2, ...
+        heard: The question's text.
+        answer: What of the answer was heard.
+        interrupted: It was cut off.
+        typed: The question was typed.
+        error: Name of the error where there is no answer.
+        measures: What else is known of it (`agent/turns.py`): stages, timeline, models.
+    """
+
+    kind: Literal["turn"] = "turn"
+    turn: int
+    heard: str
+    answer: str
+    interrupted: bool = False
+    typed: bool = False
+    error: str | None = None
+    measures: dict[str, JsonValue] = {}
+
+
+class FileReceived(Record):
+    """A file came into the conversation; its bytes are elsewhere.
+
+    Attributes:
+        file: Its id.
+        name: As the sender calls it.
+        media_type: Such as `text/csv`.
+        size: Bytes.
+        sender: Identity of the participant.
+        location: Where the bytes are; empty: not kept.
+        text: What was read from it.
+    """
+
+    kind: Literal["file"] = "file"
+    file: str
+    name: str
+    media_type: str
+    size: int
+    sender: str = ""
+    location: str = ""
+    text: str = ""
+
+
+class Conversation(Record):
+    """The conversation as it stands: the newest one of a call replaces those before.
+
+    Attributes:
+        messages: In OpenAI's chat shapes.
+        reason: Why the call ended; empty while it goes on.
+    """
+
+    kind: Literal["conversation"] = "conversation"
+    messages: list[dict[str, JsonValue]]
+    reason: str = ""
+
+
+class Used(Record):
+    """What a call used of one model since the record before; they add up.
+
+    Attributes:
+        role: What for.
+        model: Whose.
+        used: Fields of `serve.contracts.Usage`.
+    """
+
+    kind: Literal["usage"] = "usage"
+    role: Role
+    model: str
+    used: dict[str, float]
+
+
+AnyRecord = Annotated[
+    AgentJoined | ParticipantConnected | ParticipantDisconnected | Turn | FileReceived | Conversation | Used,
+    Field(discriminator="kind"),
+]
+
+_records: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
+
+
+def read(body: bytes) -> AnyRecord:
+    """Return the record that a JSON object is; pydantic's ValidationError where it is none that is known here."""
+    return _records.validate_json(body)
+
+
+class Outbox(Protocol):
+    """Takes records and sees to it that they arrive."""
+
+    def put(self, record: AnyRecord) -> asyncio.Future[bool]:
+        """Take a record; returns at once.
+
+        Returns:
+            Done when the record is where it outlives this process (True), or was dropped (False): it is too long, or
+            the place has been away for so long that no more is kept. Need not be awaited; order is that of the calls.
+        """
+        ...
+
+    async def flush(self, seconds: float) -> int:
+        """Wait until everything is safe, but not longer than this; return how many records are not."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop; what is not safe by then is lost, so `flush` first."""
+        ...
+
+
+class Sink(Protocol):
+    """Where records end up."""
+
+    async def deliver(self, records: Sequence[AnyRecord]) -> None:
+        """Store records, each once: one whose id is there already changes nothing.
+
+        Raises:
+            BadRequest: Of one of them is wrong, and will be again: given one by one, the wrong ones are set aside.
+            Exception: Anything else: all are delivered again.
+        """
+        ...
+
+
+class Backend:
+    """One call's side of it, for one owner of the call. Nothing here waits: each returns what `Outbox.put` does.
+
+    Args:
+        outbox: Where records go.
+        call: The room's name.
+        epoch: Of the lease.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, outbox: Outbox, call: str, epoch: int, clock: Callable[[], float] = time.time) -> None:
+        self._outbox, self._call, self._epoch, self._clock = outbox, call, epoch, clock
+        self._sequence = 0
+
+    def agent_joined(self, agent: str, replica: str) -> asyncio.Future[bool]:
+        """An agent carries the call."""
+        return self._outbox.put(AgentJoined(**self._next(), agent=agent, replica=replica))
+
+    def participant_connected(
+        self, identity: str, name: str = "", medium: str = "standard", attributes: Mapping[str, str] | None = None
+    ) -> asyncio.Future[bool]:
+        """Somebody came."""
+        who = {"identity": identity, "name": name, "medium": medium, "attributes": dict(attributes or {})}
+        return self._outbox.put(ParticipantConnected.model_validate({**self._next(), **who}))
+
+    def participant_disconnected(self, identity: str, reason: str = "") -> asyncio.Future[bool]:
+        """Somebody left."""
+        return self._outbox.put(ParticipantDisconnected(**self._next(), identity=identity, reason=reason))
+
+    def save_conversation_turn(self, turn: Mapping[str, Any], question: str = "") -> asyncio.Future[bool]:
+        """A turn is over.
+
+        Args:
+            turn: As `agent/turns.py` describes it.
+            question: Id of the question in the conversation, which stays the same when another replica takes the call
+                over: its turn is stored once, whoever finished it. Empty: this turn stands for itself.
+        """
+        known = {name: turn[name] for name in ("turn", "heard", "answer", "interrupted", "typed", "error")}
+        measures = {name: value for name, value in turn.items() if name not in known}
+        return self._outbox.put(Turn.model_validate({**self._next(question), **known, "measures": measures}))
+
+    def handle_file_upload(
+        self,
+        name: str,
+        media_type: str,
+        size: int,
+        *,
+        file: str = "",
+        sender: str = "",
+        location: str = "",
+        text: str = "",
+    ) -> asyncio.Future[bool]:
+        """A file came; one with an id (`file`) is told once."""
+        common = self._next(file and f"file {file}")
+        what = FileReceived(
+            **common,
+            file=file or common["id"],
+            name=name,
+            media_type=media_type,
+            size=size,
+            sender=sender,
+            location=location,
+            text=text,
+        )
+        return self._outbox.put(what)
+
+    def save_conversation(self, messages: Sequence[Mapping[str, Any]], reason: str = "") -> asyncio.Future[bool]:
+        """This is the conversation now; with a reason, the call has ended."""
+        said = {"messages": [dict(message) for message in messages], "reason": reason}
+        return self._outbox.put(Conversation.model_validate({**self._next(), **said}))
+
+    def usage(self, role: Role, model: str, used: Usage) -> asyncio.Future[bool]:
+        """So much was used since the last time."""
+        return self._outbox.put(Used(**self._next(), role=role, model=model, used=asdict(used)))
+
+    def _next(self, once: str = "") -> dict[str, Any]:
+        """Return what all records have; `once` makes an id that is the same whenever it is."""
+        self._sequence += 1
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"parley {self._call} {once}") if once else uuid.uuid4()),
+            "call": self._call,
+            "epoch": self._epoch,
+            "sequence": self._sequence,
+            "time": self._clock(),
+        }
