@@ -259,7 +259,7 @@ class _Answer(llm.LLMStream):
         conn_options: APIConnectOptions,
         tool_choice: llm.ToolChoice | None,
     ) -> None:
-        self._choice = tool_choice
+        self._choice: llm.ToolChoice | None = tool_choice
         super().__init__(source, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
 
     async def _run(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
 import numpy as np
 from livekit import rtc
@@ -23,7 +23,7 @@ from agent.config import Turns
 from agent.keeper import Keeper
 from agent.utterance import Utterance
 from serve.client import Models
-from serve.contracts import RequestContext
+from serve.contracts import RequestContext, Transcript
 
 SAMPLE_RATE = 16000
 """Hz; what Silero takes, and enough for every recogniser."""
@@ -73,8 +73,14 @@ class Ears:
         self._models = models
         self._context = RequestContext(call, timeout=10.0)
         self._turns = turns
-        self._streaming = streaming
-        self._language = LanguageCode(language)
+        self.streaming = streaming
+        self.language = language
+        self.asked: str | None = None
+        """The language that the recogniser is asked for; None: its own, or what it detects."""
+        self.understood: Callable[[Transcript], None] = lambda transcript: None
+        """Told each transcript of a stretch of speech."""
+        self.lost: Callable[[], None] = lambda: None
+        """Told when no model could transcribe what was said."""
         self._silero = SileroVAD()
         self.vad_events: utils.aio.Chan[vad.VADEvent] = utils.aio.Chan()
         self._events: utils.aio.Chan[stt.SpeechEvent] = utils.aio.Chan()
@@ -143,7 +149,16 @@ class Ears:
         self._keeper.begin()
         self._emit(vad.VADEventType.START_OF_SPEECH)
         self._events.send_nowait(stt.SpeechEvent(stt.SpeechEventType.START_OF_SPEECH))
-        self._utterance = Utterance(self._models, self._context, SAMPLE_RATE, self._say, streaming=self._streaming)
+        self._utterance = Utterance(
+            self._models,
+            self._context,
+            SAMPLE_RATE,
+            self._say,
+            streaming=self.streaming,
+            language=self.asked,
+            understood=lambda transcript: self.understood(transcript),
+            lost=lambda: self.lost(),
+        )
         for window in self._preroll:
             self._utterance.push(window)
             self._unkept += window
@@ -178,7 +193,7 @@ class Ears:
         if self._events.closed:
             return
         if text or kind is stt.SpeechEventType.FINAL_TRANSCRIPT:
-            data = stt.SpeechData(language=self._language, text=text, confidence=1.0)
+            data = stt.SpeechData(language=LanguageCode(self.language), text=text, confidence=1.0)
             self._events.send_nowait(stt.SpeechEvent(kind, alternatives=[data]))
 
     def _emit(self, kind: vad.VADEventType, chance: float = 0.0) -> None:

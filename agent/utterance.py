@@ -14,7 +14,7 @@ from collections.abc import Callable
 from livekit.agents import stt, utils
 
 from serve.client import Models
-from serve.contracts import ListenRequest, RequestContext, TranscribeRequest
+from serve.contracts import ListenRequest, RequestContext, TranscribeRequest, Transcript
 from serve.errors import ParleyError
 
 logger = logging.getLogger("ray.serve.parley")
@@ -34,6 +34,9 @@ class Utterance:
         sample_rate: Hz of the audio pushed.
         say: Told interim, preflight and final texts of the whole utterance.
         streaming: Send pieces while the person speaks; else each segment whole.
+        language: That is spoken, BCP 47; None: the model's own, or detected.
+        understood: Told each final transcript of a segment.
+        lost: Told when a segment could not be transcribed by any model.
     """
 
     def __init__(
@@ -44,7 +47,13 @@ class Utterance:
         say: Callable[[stt.SpeechEventType, str], None],
         *,
         streaming: bool,
+        language: str | None = None,
+        understood: Callable[[Transcript], None] = lambda _: None,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
+        self.language = language
+        self.understood = understood
+        self.lost = lost
         self.models = models
         self.context = context
         self.rate = sample_rate
@@ -145,10 +154,13 @@ class _Segment:
                 except ParleyError as error:
                     logger.warning("%s while listening: the utterance is sent whole", error.code)
             await self._closed()
-            request = TranscribeRequest(bytes(self._audio), self._of.rate)
-            return (await self._of.models.transcribe(request, self._of.context)).text
+            request = TranscribeRequest(bytes(self._audio), self._of.rate, self._of.language)
+            answer = await self._of.models.transcribe(request, self._of.context)
+            self._of.understood(answer)
+            return answer.text
         except ParleyError as error:
             logger.error("an utterance was lost: %s", error.code)
+            self._of.lost()
             return ""
 
     async def _stream(self) -> str:
@@ -162,9 +174,10 @@ class _Segment:
             last = self.closed
             audio = bytes(self._audio[sent:])
             answer = await self._of.models.listen(
-                ListenRequest(name, sequence, audio, self._of.rate, last), self._of.context
+                ListenRequest(name, sequence, audio, self._of.rate, last, self._of.language), self._of.context
             )
             if last:
+                self._of.understood(answer)
                 return answer.text
             if answer.text and not self.closed:
                 self._of.interim(answer.text)

@@ -158,6 +158,11 @@ class Models:
         view._begin(dict(chosen))
         return view
 
+    def choose(self, chosen: Mapping[Role, str]) -> None:
+        """Ask other models first from the next request on; for a view that `choosing` made."""
+        self._chosen = dict(chosen)
+        self._served = {}
+
     def service(self) -> Service:
         """Return who served since this was last asked, and what went wrong on the way."""
         served = Service({role: self.model(role) for role in ROLES}, self._retries, self._fallbacks)
