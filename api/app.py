@@ -35,7 +35,11 @@ _SECURITY_HEADERS = {
 
 
 def create_app(
-    config: ApiConfig, agent_name: str, dispatchers: Callable[[], Any], catalog: Catalog | None = None
+    config: ApiConfig,
+    agent_name: str,
+    dispatchers: Callable[[], Any],
+    catalog: Catalog | None = None,
+    request_ids: bool = True,
 ) -> FastAPI:
     """Build the application.
 
@@ -44,6 +48,7 @@ def create_app(
         agent_name: The name under which LiveKit dispatches calls.
         dispatchers: Returns the handle of the dispatchers, who know the calls.
         catalog: The models under /v1.
+        request_ids: Give answers under /v1 their `x-request-id`; False where a server in front does.
     """
     app = FastAPI(
         title="Parley",
@@ -75,7 +80,7 @@ def create_app(
     app.add_middleware(BodyLimit, most=config.max_body_bytes, larger=larger, uploads=config.max_uploads)
     if config.local:
         app.add_middleware(LoopbackOnly)
-    app.add_middleware(Guard, local=config.local)
+    app.add_middleware(Guard, local=config.local, ids=request_ids)
     app.add_middleware(SecurityHeaders)
     return app
 

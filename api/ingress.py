@@ -34,7 +34,8 @@ class Api:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application; Serve asks for it once, after the constructor."""
-        return create_app(self._config, self._agent_name, _dispatchers, self._catalog)
+        # Serve's own middleware stands in front of it, and gives every answer its request id.
+        return create_app(self._config, self._agent_name, _dispatchers, self._catalog, request_ids=False)
 
 
 @cache

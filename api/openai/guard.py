@@ -24,11 +24,12 @@ class Guard:
     Args:
         app: The application behind it.
         local: Only this machine gets here, so that no key is needed where none is set.
+        ids: Give the answers their request ids; False where a server in front does.
     """
 
-    def __init__(self, app: ASGIApp, local: bool) -> None:
+    def __init__(self, app: ASGIApp, local: bool, ids: bool = True) -> None:
         self._app = app
-        self._local = local
+        self._local, self._ids = local, ids
         self._keys = [
             sha256(key.strip().encode()).digest()
             for key in settings().parley_api_keys.get_secret_value().split(",")
@@ -50,7 +51,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 started = True
                 answer = MutableHeaders(scope=message)
-                answer["x-request-id"] = request_id
+                if self._ids:
+                    answer["x-request-id"] = request_id
                 answer["openai-processing-ms"] = str(round((time.perf_counter() - began) * 1000))
                 answer["openai-version"] = "2020-10-01"
             await send(message)
