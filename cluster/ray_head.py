@@ -71,8 +71,8 @@ def write_haproxy_wrapper(folder: Path) -> None:
         'for word; do case "$word" in\n'
         r"""  *.cfg*) [ -f "$word" ] && sed -i -E 's/^([[:space:]]*bind) \*?:([0-9]+)/\1 127.0.0.1:\2/' "$word";;"""
         "\nesac; done\n"
-        "# With splice(), HAProxy 2.8.25 does not notice callers who leave before their answer begins (33 of 40 missed):\n"
-        "# their work would go on.\n"
+        "# With splice(), HAProxy 2.8.25 misses callers who leave before their answer begins (33 of 40 in a trial):\n"
+        "# the work for them would go on.\n"
         f'exec "{binary}" -dS "$@"\n'
     )
     wrapper.chmod(0o700)

@@ -194,6 +194,20 @@ def zero_(times: TIMES = 5, as_json: JSON = False) -> None:
     _show([_run(changes.zero(profile, _say, times=times))], as_json)
 
 
+@app.command("openai")
+def openai_(times: TIMES = 100, as_json: JSON = False) -> None:
+    """The first token of a chat completion over HTTP, against the same engine in-process and llama.cpp's own server.
+
+    Example: parley bench openai --times 200
+    """
+    from cluster.bench import openai
+    from serve.settings import settings
+
+    run, profile = _up()
+    key = settings().parley_api_keys.get_secret_value().split(",")[0].strip()
+    _show([_run(openai.openai(run.addresses["openai"] or "", key or None, profile, _say, times=times))], as_json)
+
+
 @app.command("batch")
 def batch_(
     model: Annotated[

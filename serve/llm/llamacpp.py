@@ -194,28 +194,38 @@ class LlamaCpp:
         # Threads that wait for each other must not spin: beside a busy neighbour two of them fell from 45 to 1 token/s.
         # Read when libgomp is first loaded; a value that is there wins.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        try:
-            module = importlib.import_module("xllamacpp")
-        except ImportError:
-            raise EngineMissing("xllamacpp is not installed: `uv pip install xllamacpp`") from None
-        options, params = self._options, cast("Callable[[], Any]", module.CommonParams)()
-        params.model.path = str(_model_file(options.path))
-        params.n_ctx = options.context * options.slots
-        params.n_parallel = options.slots
-        params.n_batch = params.n_ubatch = options.batch
-        params.cpuparams.n_threads = options.threads
-        params.cpuparams_batch.n_threads = options.prompt_threads
-        params.n_gpu_layers = options.gpu_layers
-        params.cache_ram_mib = 0
-        params.verbosity = -1
+        params = parameters(self._options)
         # It listens on loopback whether wanted or not: any port, and a key that nobody knows.
         params.port = 0
         params.api_keys = [secrets.token_hex(32)]
-        params.ui = params.endpoint_slots = params.endpoint_props = False
         try:
-            return module.Server(params)
+            return importlib.import_module("xllamacpp").Server(params)
         except Exception as error:
             raise EngineMissing(f"llama.cpp cannot load {params.model.path}: {type(error).__name__}") from None
+
+
+def parameters(options: Options) -> Any:
+    """Return llama.cpp's own parameters for these options.
+
+    Raises:
+        EngineMissing: No xllamacpp, or no model file.
+    """
+    try:
+        module = importlib.import_module("xllamacpp")
+    except ImportError:
+        raise EngineMissing("xllamacpp is not installed: `uv pip install xllamacpp`") from None
+    params = cast("Callable[[], Any]", module.CommonParams)()
+    params.model.path = str(_model_file(options.path))
+    params.n_ctx = options.context * options.slots
+    params.n_parallel = options.slots
+    params.n_batch = params.n_ubatch = options.batch
+    params.cpuparams.n_threads = options.threads
+    params.cpuparams_batch.n_threads = options.prompt_threads
+    params.n_gpu_layers = options.gpu_layers
+    params.cache_ram_mib = 0
+    params.verbosity = -1
+    params.ui = params.endpoint_slots = params.endpoint_props = False
+    return params
 
 
 def _model_file(path: str | None) -> Path:
