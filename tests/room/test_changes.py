@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cluster import apply, status
 from cluster.call import Utterance, place, report
 from cluster.profile import Profile
 from cluster.up import Step
-from serve.config import Route
+from serve.config import Replicas, Route
 from serve.errors import ParleyError
 from tests.conftest import Parley
 
@@ -80,3 +81,19 @@ async def test_what_does_not_come_up_changes_nothing(parley: Parley, say: Say, t
 async def test_nothing_new_changes_nothing(parley: Parley) -> None:
     before, _ = here()
     assert await asyncio.to_thread(deploy, before) == {"added": [], "changed": [], "removed": []}
+
+
+async def test_a_model_that_sleeps_wakes_for_a_request(parley: Parley) -> None:
+    """Over OpenAI's API, which any client can use: the first answer waits for the model to load."""
+    before, _ = here()
+    old = before.model(before.routes.model("llm"))
+    sleeper = old.model_copy(update={"name": "llm-sleeper", "replicas": Replicas(min=0, max=1, idle_seconds=60)})
+    with put_back(before):
+        await asyncio.to_thread(deploy, before.model_copy(update={"models": [*before.models, sleeper]}))
+        assert parley.replicas("llm-sleeper") == []
+        async with httpx.AsyncClient(timeout=60) as http:
+            body = {"model": "llm-sleeper", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+            answer = await http.post(f"{parley.page}/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"] == "llm-sleeper"
+        assert len(parley.replicas("llm-sleeper")) == 1
