@@ -31,7 +31,7 @@ PREFIX = "/v1/"
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
-_FIELDS = {"audio": "file", "sample_rate": "file", "text": "input"}
+_FIELDS = {"audio": "file", "sample_rate": "file", "text": "input", "adapter": "model"}
 """What a field of an engine's request is called in the request over HTTP."""
 
 

@@ -134,6 +134,8 @@ class LlamaCpp:
         """Yield the server's chunks; errors become ours. The slot is busy until the server lets go of it."""
         if not request.messages:
             raise BadRequest("messages", "must not be empty")
+        if request.adapter is not None:
+            raise BadRequest("adapter", "this engine has none")
         server, threads = self._server, self._threads
         if server is None or threads is None:
             raise EngineFailed("llama.cpp is not loaded")

@@ -59,6 +59,8 @@ class PluginLanguageModel:
             raise BadRequest("messages", "must not be empty")
         if request.response_format is not None:
             raise BadRequest("response_format", f"{self._hosted.name} as a plugin takes none")
+        if request.adapter is not None:
+            raise BadRequest("adapter", f"{self._hosted.name} as a plugin has none")
         chunks = self._hosted.caller.stream(lambda: self._ask(request))
         try:
             async for chunk in chunks:

