@@ -31,6 +31,7 @@ class Capabilities:
         tools: The LLM calls tools.
         structured: The LLM keeps to a JSON schema (`ChatRequest.response_format`).
         words: STT can say where each word is (`TranscribeRequest.words`).
+        images: The LLM sees pictures (`image_url` parts of messages).
         continues: The LLM goes on in the middle of an answer (`ChatRequest.so_far`); others are asked to in words.
         voices: Names a TTS engine accepts as `voice`; empty: not listed.
     """
@@ -42,6 +43,7 @@ class Capabilities:
     tools: bool = False
     structured: bool = False
     words: bool = False
+    images: bool = False
     continues: bool = False
     voices: tuple[str, ...] = ()
 

@@ -287,6 +287,9 @@ class Chat(Replica):
         """Stream the next message of a conversation."""
         if request.so_far and not self.engine.capabilities.continues:
             request = _asked_to_continue(request)
+        # Of a request outside a call, the engine itself says that it takes no pictures.
+        if context.call and not self.engine.capabilities.images:
+            request = _without_pictures(request)
         stream = self._stream("chat", cast(LanguageModel, self.engine).chat(request), context)
         try:
             async for chunk in stream:
@@ -298,6 +301,8 @@ class Chat(Replica):
         """Read a prompt ahead of the request that needs it; does nothing where the engine cannot."""
         engine = self.engine
         if isinstance(engine, PrefillingLanguageModel):
+            if not engine.capabilities.images:
+                request = _without_pictures(request)
             await self._unary("prefill", lambda: engine.prefill(request), context)
 
 
@@ -306,6 +311,21 @@ def _asked_to_continue(request: ChatRequest) -> ChatRequest:
     begun = {"role": "assistant", "content": request.so_far}
     ask = {"role": "user", "content": "Go on exactly where you stopped. Repeat nothing, and do not mention this."}
     return replace(request, messages=[*request.messages, begun, ask], so_far="")
+
+
+def _without_pictures(request: ChatRequest) -> ChatRequest:
+    """Say in words where a picture was: the conversation had a model that sees, and this one stands in for it."""
+    if all(not isinstance(message.get("content"), list) for message in request.messages):
+        return request
+    messages: list[dict[str, Any]] = []
+    for message in request.messages:
+        content: Any = message.get("content")
+        if isinstance(content, list):
+            parts = cast("list[dict[str, Any]]", content)
+            texts = [part.get("text", "") if part.get("type") == "text" else "[a picture]" for part in parts]
+            message = {**message, "content": "\n".join(texts)}
+        messages.append(message)
+    return replace(request, messages=messages)
 
 
 class Speech(Replica):

@@ -30,6 +30,7 @@ class ChatOptions(Strict):
         adapters: Models of the same server that a request may name as its `adapter`.
         tools: The model calls tools.
         structured: The model keeps to a JSON schema.
+        images: The model sees pictures; None: OpenAI's and Azure's do, those of compatible servers do not.
         extra_body: Further fields of the request, such as `reasoning_effort`.
     """
 
@@ -41,6 +42,7 @@ class ChatOptions(Strict):
     adapters: tuple[str, ...] = ()
     tools: bool = True
     structured: bool = True
+    images: bool | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -67,12 +69,14 @@ class OpenAIChat:
         self._options = options
         self._connection = Connection(options, "messages")
         compatible = isinstance(options, Options) and options.base_url is not None
+        self._images = not compatible if options.images is None else options.images
         self._limit = options.token_limit or ("max_tokens" if compatible else "max_completion_tokens")
 
     @property
     def capabilities(self) -> Capabilities:
         """As the options say; a provider keeps what it has read without being asked."""
-        return Capabilities(streaming=True, tools=self._options.tools, structured=self._options.structured)
+        options = self._options
+        return Capabilities(streaming=True, tools=options.tools, structured=options.structured, images=self._images)
 
     async def load(self) -> None:
         """Make the client; nothing is sent."""
