@@ -200,6 +200,9 @@ class Sink(Protocol):
         ...
 
 
+_TURN = ("turn", "heard", "answer", "interrupted", "typed", "error")
+
+
 class Backend:
     """One call's side of it, for one owner of the call. Nothing here waits: each returns what `Outbox.put` does.
 
@@ -237,7 +240,7 @@ class Backend:
             question: Id of the question in the conversation, which stays the same when another replica takes the call
                 over: its turn is stored once, whoever finished it. Empty: this turn stands for itself.
         """
-        known = {name: turn[name] for name in ("turn", "heard", "answer", "interrupted", "typed", "error")}
+        known = {name: turn[name] for name in _TURN if name in turn}
         measures = {name: value for name, value in turn.items() if name not in known}
         return self._outbox.put(Turn.model_validate({**self._next(question), **known, "measures": measures}))
 

@@ -36,10 +36,18 @@ class RedisServer:
     Args:
         folder: For its files.
         durable: Writes survive a kill.
+        tls: Certificate and key; it speaks TLS on `tls_port` too.
         clustered: Is a node of a cluster.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False, clustered: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durable: bool = False,
+        clustered: bool = False,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
@@ -49,6 +57,12 @@ class RedisServer:
             self._options += ["--appendonly", "yes", "--appendfsync", "always"]
         if clustered:
             self._options += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+        self.tls_port = 0
+        if tls:
+            self.tls_port = free_port()
+            self._options += ["--tls-port", str(self.tls_port), "--tls-auth-clients", "no"]
+            self._options += ["--tls-cert-file", str(tls[0]), "--tls-key-file", str(tls[1])]
+            self._options += ["--tls-ca-cert-file", str(tls[0])]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

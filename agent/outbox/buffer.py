@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections import deque
+from itertools import islice
 
 from agent.backend import RECORD_BYTES, AnyRecord
 from agent.outbox.store import Entry, Store
@@ -17,7 +18,9 @@ logger = logging.getLogger("ray.serve.parley")
 KEPT_MOST, KEPT_BYTES = 10_000, 64 * 2**20
 """What is kept here while the store is away. What comes on top of that is dropped, and said so."""
 
-AT_ONCE = 100
+AT_ONCE, AT_ONCE_BYTES = 100, RECORD_BYTES
+"""Given to the store together; one record may be as long as it likes."""
+
 PAUSE_SECONDS = (0.1, 5.0)
 TELL_SECONDS = 10.0
 """How often a trouble that lasts is logged."""
@@ -55,7 +58,11 @@ class Buffer:
     def put(self, record: AnyRecord) -> asyncio.Future[bool]:
         """Take a record."""
         safe: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        body = record.model_dump_json().encode()
+        try:
+            body = record.model_dump_json().encode()
+        except ValueError:
+            self._drop(safe, f"a {record.kind} that is no JSON", always=True)
+            return safe
         if len(body) > RECORD_BYTES:
             self._drop(safe, f"a {record.kind} of {len(body)} bytes, the most is {RECORD_BYTES}", always=True)
         elif len(self._kept) >= self._most or self._bytes + len(body) > self._most_bytes:
@@ -89,7 +96,7 @@ class Buffer:
         pause = PAUSE_SECONDS[0]
         while True:
             await self._more.wait()
-            batch = [self._kept[n] for n in range(min(AT_ONCE, len(self._kept)))]
+            batch = self._first()
             try:
                 await self._store.append([entry for entry, _ in batch])
             except Unavailable as error:
@@ -106,6 +113,14 @@ class Buffer:
             if not self._kept:
                 self._more.clear()
                 self._empty.set()
+
+    def _first(self) -> list[tuple[Entry, asyncio.Future[bool]]]:
+        size = 0
+        for count, (entry, _) in enumerate(self._kept):
+            size += len(entry.body)
+            if count and (count == AT_ONCE or size > AT_ONCE_BYTES):
+                return list(islice(self._kept, count))
+        return list(self._kept)
 
     def _drop(self, safe: asyncio.Future[bool], why: str, *, always: bool = False) -> None:
         self._dropped += 1

@@ -41,6 +41,7 @@ class Courier:
 
     def __init__(self, store: Store, sink: Sink, owner: str, lead: float = LEAD_SECONDS) -> None:
         self._store, self._sink, self._owner, self._lead = store, sink, owner, lead
+        self._batch = BATCH
 
     async def run(self) -> None:
         """Deliver for as long as this task lives."""
@@ -52,8 +53,10 @@ class Courier:
                 logger.warning("records could not be delivered (%s), again in %.1f s", type(error).__name__, pause)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                 pause = min(pause * 2, PAUSE_SECONDS[1])
+                # Large ones may have taken too long together.
+                self._batch = max(1, self._batch // 2)
                 continue
-            pause = PAUSE_SECONDS[0]
+            pause, self._batch = PAUSE_SECONDS[0], BATCH
             if not found:
                 await asyncio.sleep(LOOK_SECONDS)
 
@@ -63,7 +66,7 @@ class Courier:
         Raises:
             Exception: Of the store or the sink; what was not delivered is still there.
         """
-        taken = await self._store.take(self._owner, BATCH, self._lead)
+        taken = await self._store.take(self._owner, self._batch, self._lead)
         if not taken:
             return 0
         known: list[tuple[Stored, AnyRecord]] = []

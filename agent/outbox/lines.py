@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -46,7 +47,8 @@ class LinesSink:
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # who wrote it died: whatever it was is delivered again
-                self._ids.add(json.loads(line)["id"])
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # a line of somebody else
+                    self._ids.add(json.loads(line)["id"])
                 self._read += len(line)
             file.seek(self._read)
             file.truncate()

@@ -74,9 +74,11 @@ class SqliteStore:
     async def done(self, taken: Sequence[Stored]) -> None:
         """Forget records."""
         positions = [(int(stored.position),) for stored in taken]
-        await self._do(
-            lambda database: _none(database.executemany("DELETE FROM records WHERE position = ?", positions))
-        )
+
+        def work(database: sqlite3.Connection) -> None:
+            database.executemany("DELETE FROM records WHERE position = ?", positions)
+
+        await self._do(work)
 
     async def set_aside(self, taken: Stored, reason: str) -> None:
         """Keep a record out of the others' way."""
@@ -91,7 +93,9 @@ class SqliteStore:
     async def aclose(self) -> None:
         """Close the file."""
         self._thread.submit(self._close)
-        await asyncio.to_thread(self._thread.shutdown)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * BOUND_SECONDS):
+                await asyncio.to_thread(self._thread.shutdown)
 
     async def _do(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
         def bounded() -> T:
@@ -140,7 +144,3 @@ def _transaction(database: sqlite3.Connection, *, write: bool) -> Generator[sqli
         with contextlib.suppress(sqlite3.Error):
             database.execute("ROLLBACK")
         raise
-
-
-def _none(_: object) -> None:
-    return None

@@ -33,8 +33,8 @@ class Stored:
 class Store(Protocol):
     """Keeps records in the order in which they came.
 
-    Each operation ends within `BOUND_SECONDS`, or raises `serve.errors.Unavailable`; one that did may have been done all
-    the same.
+    Each operation ends within `BOUND_SECONDS`, or raises `serve.errors.Unavailable`; what it was asked for may
+    have been done all the same.
     """
 
     async def append(self, entries: Sequence[Entry]) -> None:
