@@ -4,6 +4,7 @@ import { inCall } from "./call/model";
 import { CallControls } from "./ui/CallControls";
 import { Composer } from "./ui/Composer";
 import { Conversation } from "./ui/Conversation";
+import { FileDrop } from "./ui/FileDrop";
 import { Header } from "./ui/Header";
 import { Notice } from "./ui/Notice";
 import { Stage } from "./ui/Stage";
@@ -64,6 +65,7 @@ export function App() {
           <StartControls again={!bare || state.phase === "ended"} failed={state.phase === "failed"} onStart={start} />
         )}
       </footer>
+      <FileDrop call={call} state={state} />
       {state.line !== null && (
         <Suspense fallback={null}>
           <CallAudio room={state.line.room} />

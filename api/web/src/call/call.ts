@@ -1,12 +1,13 @@
 /** One conversation from the click to the end: microphone, line, assistant, and every way in which they fail. */
 
+import { MOST_BYTES, NO_LINE, NOT_SENT, TOO_LARGE, parseFileStatus } from "./file";
 import { Meter, ring, wakeAudio } from "./level";
 import type { LineEvents, LossReason } from "./line";
 import { openMicrophone } from "./microphone";
 import { type AgentState, type CallState, FRESH_STEPS, type Step, type StepName, inCall } from "./model";
 import { Store } from "./store";
 import { TICKET_FRESH_MS, type Ticket, fetchTicket } from "./token";
-import { closed, withBreak, withCaption, withReport, withTyped } from "./transcript";
+import { type SentFile, closed, withBreak, withCaption, withFile, withFileId, withReport, withTyped } from "./transcript";
 import * as trouble from "./trouble";
 import { parseTurn } from "./turn";
 
@@ -43,6 +44,7 @@ export class Call {
   #track: MediaStreamTrack | null = null;
   #patience: ReturnType<typeof setTimeout> | undefined;
   #unsent: string[] = [];
+  readonly #early = new Map<string, Partial<SentFile>>();
   #count = 0;
   #waitingSaid = false;
   #spoken = true;
@@ -114,6 +116,11 @@ export class Call {
     this.#set({ transcript: withTyped(this.#state.transcript, this.#id("typed"), words) });
     this.#unsent.push(words);
     if (this.#state.phase === "live") await this.#sendAll();
+  }
+
+  /** Sends files one after the other; what becomes of each is in the transcript. */
+  async sendFiles(files: readonly File[]): Promise<void> {
+    for (const file of files) await this.#sendFile(file);
   }
 
   dismiss(): void {
@@ -197,6 +204,7 @@ export class Call {
       agent: heard((state) => this.#agentIs(state)),
       caption: heard((caption) => this.#set({ transcript: withCaption(this.#state.transcript, caption) })),
       report: heard((json) => this.#report(json)),
+      file: heard((json) => this.#fileTold(json)),
       queue: heard((notice) => this.#queued(notice)),
       interrupted: heard(() => this.#interrupted()),
       resumed: heard(() => this.#resumed()),
@@ -249,6 +257,46 @@ export class Call {
     const report = parseTurn(json);
     if (report === null) return;
     this.#set({ transcript: withReport(this.#state.transcript, report, this.#id("answer")) });
+  }
+
+  async #sendFile(file: File): Promise<void> {
+    const { line, phase } = this.#state;
+    const { signal } = this.#abort;
+    const { name } = file;
+    let id = this.#id("file");
+    const told = (change: Partial<SentFile>) => {
+      if (!signal.aborted) this.#set({ transcript: withFile(this.#state.transcript, { ...change, id, name }) });
+    };
+    if (line === null || phase !== "live") return told({ status: "refused", detail: NO_LINE });
+    if (file.size > MOST_BYTES) return told({ status: "refused", detail: TOO_LARGE });
+    told({ status: "sending" });
+    try {
+      let shown = 0;
+      const stream = await line.sendFile(file, (progress) => {
+        if (progress - shown < 0.02) return;
+        shown = progress;
+        told({ progress });
+      });
+      // The agent's word may have come before the stream's name was known here.
+      const early = this.#early.get(stream);
+      this.#set({ transcript: withFileId(this.#state.transcript, id, stream) });
+      id = stream;
+      told(early ?? { status: "reading", progress: 1 });
+      this.#early.delete(stream);
+    } catch {
+      told({ status: "refused", detail: NOT_SENT });
+    }
+  }
+
+  #fileTold(json: string): void {
+    const told = parseFileStatus(json);
+    if (told === null) return;
+    const { status, detail } = told;
+    const known = this.#state.transcript.some((item) => item.id === told.id);
+    // What another brought into the call is shown, too.
+    const ours = known || this.#state.transcript.every((item) => item.speaker !== "file" || item.status !== "sending");
+    if (!ours) this.#early.set(told.id, { status, detail });
+    else this.#set({ transcript: withFile(this.#state.transcript, { ...told, id: told.id || this.#id("file") }) });
   }
 
   #interrupted(): void {

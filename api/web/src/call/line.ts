@@ -24,6 +24,8 @@ export interface LineEvents {
   agent(state: AgentState): void;
   caption(caption: Caption): void;
   report(json: string): void;
+  /** What became of a file. */
+  file(json: string): void;
   /** The queue's notice in the room's metadata; null when there is none. */
   queue(notice: { busy: boolean; position: number | null } | null): void;
   interrupted(): void;
@@ -39,6 +41,7 @@ const AGENT_STATES = new Set<string>(["initializing", "idle", "listening", "thin
 const TRANSCRIPTION = "lk.transcription";
 const REPORT = "parley.turn";
 const CHAT = "lk.chat";
+const FILE = "parley.file";
 
 /** A device that was unplugged ends its track; livekit-client takes the next one within this time, or none. */
 const DEVICE_GRACE_MS = 1500;
@@ -108,6 +111,12 @@ export class Line {
     await this.room.localParticipant.sendText(text, { topic: CHAT });
   }
 
+  /** Resolves with the stream's name, once the file is on its way to the end. */
+  async sendFile(file: File, onProgress: (share: number) => void): Promise<string> {
+    const options = { topic: FILE, mimeType: file.type || "application/octet-stream", onProgress };
+    return (await this.room.localParticipant.sendFile(file, options)).id;
+  }
+
   async close(): Promise<void> {
     this.room.removeAllListeners();
     await this.room.disconnect(false);
@@ -132,6 +141,9 @@ export class Line {
       .on(RoomEvent.Reconnected, () => this.#events.resumed())
       .on(RoomEvent.Disconnected, (reason) => this.#events.lost(loss(reason)));
     room.registerTextStreamHandler(TRANSCRIPTION, (reader, who) => void this.#caption(reader, who.identity));
+    room.registerTextStreamHandler(FILE, (reader) => {
+      void reader.readAll().then((json) => this.#events.file(json), () => undefined);
+    });
     room.registerTextStreamHandler(REPORT, (reader) => {
       void reader.readAll().then((json) => this.#events.report(json), () => undefined);
     });

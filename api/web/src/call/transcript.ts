@@ -27,7 +27,20 @@ export interface Break {
   text: string;
 }
 
-export type Transcript = readonly (Message | Break)[];
+/** A file that was sent, and what became of it. `id` is the stream's, once it is known. */
+export interface SentFile {
+  id: string;
+  speaker: "file";
+  name: string;
+  status: "sending" | "reading" | "read" | "refused";
+  /** Of the way to the call, 0 to 1. */
+  progress: number;
+  /** Why it was refused, or what was left out; may be empty. */
+  detail: string;
+}
+
+export type Item = Message | Break | SentFile;
+export type Transcript = readonly Item[];
 
 export interface Caption {
   id: string;
@@ -61,6 +74,18 @@ export function withTyped(transcript: Transcript, id: string, text: string): Tra
   return [...transcript, { ...message(id, "caller", [{ id, text, final: true }]), typed: true }];
 }
 
+/** A new file, or a change of one that is there. */
+export function withFile(transcript: Transcript, file: Partial<SentFile> & { id: string; name: string }): Transcript {
+  const known = transcript.findLastIndex((item) => item.speaker === "file" && item.id === file.id);
+  if (known < 0) return [...transcript, { speaker: "file", status: "sending", progress: 0, detail: "", ...file }];
+  return transcript.map((item, index) => (index === known && item.speaker === "file" ? { ...item, ...file } : item));
+}
+
+/** The stream has a name of its own, which the agent's answer bears. */
+export function withFileId(transcript: Transcript, id: string, stream: string): Transcript {
+  return transcript.map((item) => (item.speaker === "file" && item.id === id ? { ...item, id: stream } : item));
+}
+
 export function withBreak(transcript: Transcript, id: string, text: string): Transcript {
   const last = transcript.at(-1);
   return last === undefined || last.speaker === "break" ? transcript : [...transcript, { id, speaker: "break", text }];
@@ -69,10 +94,17 @@ export function withBreak(transcript: Transcript, id: string, text: string): Tra
 /** Nothing that was still being said will be finished: the connection it came over is gone. */
 export function closed(transcript: Transcript): Transcript {
   return transcript.map((item) =>
-    item.speaker === "break" || isFinal(item)
+    item.speaker === "file"
+      ? stranded(item)
+      : item.speaker === "break" || isFinal(item)
       ? item
       : { ...item, segments: item.segments.map((segment) => ({ ...segment, final: true })) },
   );
+}
+
+function stranded(file: SentFile): SentFile {
+  if (file.status === "read" || file.status === "refused") return file;
+  return { ...file, status: "refused", detail: "the connection broke on the way; send it again" };
 }
 
 /** Hangs the report on the answer it is about, and lets an interrupted answer end where the caller stopped it. */
@@ -95,7 +127,7 @@ function settle(answer: Message, report: TurnReport): Message {
 
 /** The captions carry no turn number, so the answer's own words decide; with none alike, the latest unreported one. */
 function reportedMessage(transcript: Transcript, report: TurnReport): number {
-  const open = (item: Message | Break): item is Message => item.speaker === "agent" && item.report === null;
+  const open = (item: Item): item is Message => item.speaker === "agent" && item.report === null;
   const wanted = bare(report.answer ?? "");
   const alike = transcript.findLastIndex((item) => {
     if (!open(item)) return false;
@@ -105,16 +137,20 @@ function reportedMessage(transcript: Transcript, report: TurnReport): number {
   return alike >= 0 ? alike : transcript.findLastIndex(open);
 }
 
+function isMessage(item: Item): item is Message {
+  return item.speaker === "caller" || item.speaker === "agent";
+}
+
 function bare(text: string): string {
   return text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, " ").trim();
 }
 
-function holds(item: Message | Break, caption: Caption): item is Message {
-  return item.speaker === caption.speaker && item.segments.some((segment) => segment.id === caption.id);
+function holds(item: Item, caption: Caption): item is Message {
+  return isMessage(item) && item.speaker === caption.speaker && item.segments.some((segment) => segment.id === caption.id);
 }
 
-function joins(item: Message | Break, caption: Caption): item is Message {
-  return item.speaker === caption.speaker && !item.typed && item.report === null && item.settled === null;
+function joins(item: Item, caption: Caption): item is Message {
+  return isMessage(item) && item.speaker === caption.speaker && !item.typed && item.report === null && item.settled === null;
 }
 
 function upsert(segments: readonly Segment[], segment: Segment): readonly Segment[] {
@@ -126,5 +162,5 @@ function message(id: string, speaker: Speaker, segments: readonly Segment[]): Me
 }
 
 function replaced(transcript: Transcript, at: number, change: (message: Message) => Message): Transcript {
-  return transcript.map((item, index) => (index === at && item.speaker !== "break" ? change(item) : item));
+  return transcript.map((item, index) => (index === at && isMessage(item) ? change(item) : item));
 }

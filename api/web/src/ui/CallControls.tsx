@@ -1,7 +1,7 @@
-import { type ReactNode, Suspense, lazy, useState } from "react";
+import { type ChangeEvent, type ReactNode, Suspense, lazy, useRef, useState } from "react";
 import type { Call } from "../call/call";
 import type { CallState } from "../call/model";
-import { DeviceIcon, HangUpIcon, KeyboardIcon, MicIcon, MicOffIcon } from "./icons";
+import { DeviceIcon, FileIcon, HangUpIcon, KeyboardIcon, MicIcon, MicOffIcon } from "./icons";
 
 const DeviceMenu = lazy(() => import("./DeviceMenu"));
 
@@ -12,7 +12,7 @@ interface Props {
   onTyping: (typing: boolean) => void;
 }
 
-/** Within a thumb's reach: mute, keyboard, device, end. */
+/** Within a thumb's reach: mute, keyboard, file, device, end. */
 export function CallControls({ call, state, typing, onTyping }: Props) {
   const [choosing, setChoosing] = useState(false);
   return (
@@ -24,6 +24,7 @@ export function CallControls({ call, state, typing, onTyping }: Props) {
       )}
       <MuteControl call={call} mic={state.mic} />
       <Control label="Keyboard" keys="" pressed={typing} onClick={() => onTyping(!typing)} icon={<KeyboardIcon />} />
+      <FileControl call={call} ready={state.phase === "live"} />
       <Control
         label="Devices"
         keys=""
@@ -50,6 +51,24 @@ function MuteControl({ call, mic }: { call: Call; mic: CallState["mic"] }) {
       onClick={() => void call.toggleMute()}
       icon={muted ? <MicOffIcon /> : <MicIcon />}
     />
+  );
+}
+
+/** The kinds are a hint to the file dialog; what a file is, its content decides. */
+const KINDS = ".txt,.md,.csv,.tsv,.json,.pdf,.docx,.png,.jpg,.jpeg,.webp,.gif,text/*";
+
+function FileControl({ call, ready }: { call: Call; ready: boolean }) {
+  const input = useRef<HTMLInputElement>(null);
+  const chosen = (event: ChangeEvent<HTMLInputElement>) => {
+    void call.sendFiles([...(event.target.files ?? [])]);
+    // The same file may be sent again.
+    event.target.value = "";
+  };
+  return (
+    <>
+      <Control label="File" keys="" disabled={!ready} onClick={() => input.current?.click()} icon={<FileIcon />} />
+      <input ref={input} type="file" accept={KINDS} multiple hidden onChange={chosen} aria-label="File to send" />
+    </>
   );
 }
 

@@ -1,7 +1,9 @@
 import { useCallback, useLayoutEffect, useRef, useState } from "react";
 import { type CallState, inCall } from "../call/model";
-import { type Break, type Message, isFinal, textOf } from "../call/transcript";
+import { fileSentence } from "../call/file";
+import { type Break, type Message, type SentFile, isFinal, textOf } from "../call/transcript";
 import { TurnDetails } from "./TurnDetails";
+import { FileIcon } from "./icons";
 
 /** Within this of the end, the reader is at the end. */
 const NEAR_PX = 56;
@@ -59,7 +61,13 @@ export function Conversation({ state }: { state: CallState }) {
             <p className="hint">{state.mic === "off" ? "Type your first question below." : "Say hello, or ask anything."}</p>
           )}
           {state.transcript.map((item) =>
-            item.speaker === "break" ? <Divider key={item.id} item={item} /> : <Line key={item.id} message={item} />,
+            item.speaker === "break" ? (
+              <Divider key={item.id} item={item} />
+            ) : item.speaker === "file" ? (
+              <FileLine key={item.id} file={item} />
+            ) : (
+              <Line key={item.id} message={item} />
+            ),
           )}
           {!inCall(state.phase) && state.phase === "ended" && <p className="divider">Call ended</p>}
         </div>
@@ -75,6 +83,16 @@ export function Conversation({ state }: { state: CallState }) {
 
 function Divider({ item }: { item: Break }) {
   return <p className="divider">{item.text}</p>;
+}
+
+function FileLine({ file }: { file: SentFile }) {
+  return (
+    <div className="file" data-status={file.status}>
+      <FileIcon />
+      <p className="file-words">{fileSentence(file)}</p>
+      {file.status === "sending" && <progress className="file-way" max={1} value={file.progress} aria-label={`Sending ${file.name}`} />}
+    </div>
+  );
 }
 
 function Line({ message }: { message: Message }) {

@@ -50,3 +50,10 @@ export const SendIcon = () => (
     <path d="M12 19V5.5M6 11l6-6 6 6" />
   </Icon>
 );
+
+export const FileIcon = () => (
+  <Icon>
+    <path d="M13.5 3H7.8A1.8 1.8 0 0 0 6 4.8v14.4A1.8 1.8 0 0 0 7.8 21h8.4a1.8 1.8 0 0 0 1.8-1.8V7.5z" />
+    <path d="M13.5 3v4.5H18M9 12.5h6M9 16h4" />
+  </Icon>
+);
