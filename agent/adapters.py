@@ -30,6 +30,7 @@ from livekit.agents.types import USERDATA_TTS_STARTED_TIME
 from agent.config import Assistant
 from agent.ears import WINDOW_MS, Ears
 from agent.keeper import Answer
+from agent.library import Library
 from agent.pieces import Pieces
 from serve.client import Models
 from serve.contracts import ChatRequest, RequestContext, SpeechRequest, TranscribeRequest
@@ -89,7 +90,7 @@ class _SharedVadStream(vad.VADStream):
     """Events alone: no queue, no task and no second pass over the audio."""
 
     def __init__(self, ears: Ears) -> None:  # pyright: ignore[reportMissingSuperCall]  # its tasks are what it avoids
-        self._ears = ears
+        self._events = ears.activity()
 
     async def _main_task(self) -> None:
         """Nothing to do: the ears hear."""
@@ -107,7 +108,7 @@ class _SharedVadStream(vad.VADStream):
         """The ears close their own events."""
 
     async def __anext__(self) -> vad.VADEvent:
-        return await self._ears.vad_events.__anext__()
+        return await self._events.__anext__()
 
 
 @dataclass(slots=True)
@@ -134,6 +135,8 @@ class LanguageModel(llm.LLM[Any]):
         assistant: Who answers; another may take over.
         tools: What the assistant has; read ahead with the conversation, since they stand before it in the prompt.
         spoke: The last answer had words, not tool calls alone.
+        called: The last answer called tools.
+        library: Files that the caller has sent.
     """
 
     def __init__(self, models: Models, context: RequestContext, assistant: Assistant) -> None:
@@ -141,7 +144,8 @@ class LanguageModel(llm.LLM[Any]):
         self.span = Span()
         self.assistant = assistant
         self.tools: list[llm.Tool] = []
-        self.spoke = False
+        self.spoke = self.called = False
+        self.library = Library()
         self._models, self._context = models, context
         self._reading: asyncio.Task[None] | None = None
         self._calls: set[str] = set()
@@ -206,7 +210,7 @@ class LanguageModel(llm.LLM[Any]):
     def request(
         self, chat_ctx: llm.ChatContext, tools: Sequence[llm.Tool] = (), tool_choice: llm.ToolChoice | None = None
     ) -> ChatRequest:
-        """Return the prompt: instructions, examples, tools, and the recent part of the conversation."""
+        """Return the prompt: instructions, examples, tools, files, and the recent part of the conversation."""
         messages: list[dict[str, Any]] = cast(Any, chat_ctx).to_provider_format("openai")[0]
         # The session adds instructions to what it asks, not to the history that is read ahead.
         instructions = {"role": "system", "content": self.assistant.instructions}
@@ -228,9 +232,10 @@ class LanguageModel(llm.LLM[Any]):
         if (over := before - _HISTORY_KEPT) > 0:
             block = _HISTORY_MOST - _HISTORY_KEPT
             spoken = spoken[over // block * block :]
+        self.library.characters = self.assistant.file_characters
         known = llm.ToolContext(tools).parse_function_tools("openai", strict=False) if tools else ()
         return ChatRequest(
-            [*system, *examples, *(message for group in spoken for message in group)],
+            self.library.into([*system, *examples], [message for group in spoken for message in group]),
             tools=tuple(known),
             max_tokens=self.assistant.max_tokens,
             tool_choice=cast("str | dict[str, Any] | None", tool_choice) if known and tool_choice != "auto" else None,
@@ -266,7 +271,7 @@ class _Answer(llm.LLMStream):
         source = cast(LanguageModel, self._llm)
         source.stop_reading()
         source.span.ask()
-        source.spoke = False
+        source.spoke = source.called = False
         context = RequestContext(source.context.call, timeout=self._conn_options.timeout)
         chunks = source.models.chat(source.request(self._chat_ctx, self._tools, self._choice), context)
         try:
@@ -274,6 +279,7 @@ class _Answer(llm.LLMStream):
                 if chunk.text or chunk.tool_calls:
                     source.span.sign()
                     source.spoke = source.spoke or bool(chunk.text.strip())
+                    source.called = source.called or bool(chunk.tool_calls)
                     calls = [
                         llm.FunctionToolCall(name=call.name, arguments=call.arguments, call_id=source.call_id(call.id))
                         for call in chunk.tool_calls

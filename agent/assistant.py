@@ -51,3 +51,5 @@ class Texts(Strict):
     transfer: str | None = Field(default=None, description="Before a caller is put through to a person")
     apology: str | None = Field(default=None, description="No language model answers")
     unheard: str | None = Field(default=None, description="Nothing transcribes what was said")
+    file_read: str | None = Field(default=None, description="A file was read; {name} is its name")
+    file_refused: str | None = Field(default=None, description="A file was not read; {name} is its name")

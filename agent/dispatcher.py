@@ -24,9 +24,10 @@ from livekit.protocol import models
 from agent.carrier import Carrier, Event, Reservation
 from agent.config import APPLICATION, DEPLOYMENT, AgentConfig, CallRequest
 from agent.livekit import livekit_api, worker_token
+from agent.parcels import Parcels
 from agent.state import connect
 from agent.waiting import WaitingRoom
-from serve.errors import ParleyError
+from serve.errors import ParleyError, Unavailable
 from serve.settings import settings
 
 logger = logging.getLogger("ray.serve")
@@ -60,6 +61,7 @@ class Dispatcher:
         self._jobs: dict[str, tuple[str, str]] = {}
         """Of calls that LiveKit gave to this dispatcher: room and identity, by job."""
         self._rescued: set[str] = set()
+        self._parcels = Parcels()
         self._tasks: set[asyncio.Task[None]] = set()
         self._carrier = Carrier(self._id, self._config, self._state, lambda: self._waiting.freed())
         self._waiting = WaitingRoom(self._id, self._state, self._carrier)
@@ -80,6 +82,16 @@ class Dispatcher:
         if room not in self._carrier.held:
             logger.info("call %s: adopted", room)
             self._spawn(self._carrier.adopt(room, replica))
+
+    async def file(self, room: str, name: str, data: bytes) -> dict[str, Any] | None:
+        """Send a file into a call, whoever carries it; None: nobody does."""
+        if self._carrier.agents is None:
+            raise Unavailable("no agent is there yet")
+        return await self._parcels.deliver(self._carrier.agents, room, name, data)
+
+    async def parcel(self, parcel: str) -> bytes | None:
+        """Return a file that waits here."""
+        return self._parcels.fetch(parcel)
 
     async def __del__(self) -> None:
         self._main.cancel()
@@ -224,7 +236,7 @@ class Dispatcher:
             finally:
                 del self._assignments[job.id]
             url = assignment.url or settings().livekit_url
-            request = CallRequest(job.id, job.room.name, url, assignment.token, identity)
+            request = CallRequest(job.id, job.room.name, url, assignment.token, identity, metadata=job.metadata)
             stack.pop_all()  # the carrier gives the slot back
             await self._carry(job.id, request, reservation)
 
@@ -241,9 +253,9 @@ class Dispatcher:
 
     def _teller(self, job: str) -> Callable[[Event], Awaitable[None]]:
         async def tell(event: Event) -> None:
-            if event["type"] == "connected":
+            if event["type"] == "connect":
                 await self._report(job, STATUS.JS_RUNNING)
-            elif event["type"] == "ended" and event["reason"] != "moved":
+            elif event["type"] == "cleanup" and event["reason"] != "moved":
                 await self._report(job, STATUS.JS_SUCCESS)
 
         return tell

@@ -96,8 +96,18 @@ class Ears:
         """What the replica before had heard of an utterance that may be going on."""
         self._unkept = bytearray()
 
+    def activity(self) -> utils.aio.Chan[vad.VADEvent]:
+        """Return where voice activity is told; a new place where the last one is closed: another assistant listens."""
+        if self.vad_events.closed:
+            self.vad_events = utils.aio.Chan()
+        return self.vad_events
+
     async def transcribe(self, audio: AsyncIterable[rtc.AudioFrame]) -> AsyncGenerator[stt.SpeechEvent, None]:
-        """Hear audio until it ends; yield what was understood. This is the session's STT node."""
+        """Hear audio until it ends; yield what was understood. This is the session's STT node.
+
+        Each assistant of a call begins anew, after the one before has ended.
+        """
+        active, self._events = self.activity(), utils.aio.Chan()
         reader = asyncio.create_task(self._read(audio), name="ears")
         try:
             async for event in self._events:
@@ -106,7 +116,9 @@ class Ears:
             await utils.aio.cancel_and_wait(reader)
             for utterance in [*self._ended, *([self._utterance] if self._utterance else [])]:
                 await utterance.aclose()
-            self.vad_events.close()
+            self._speaking, self._utterance = False, None
+            self._ended.clear()
+            active.close()
 
     async def _read(self, audio: AsyncIterable[rtc.AudioFrame]) -> None:
         try:

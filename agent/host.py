@@ -22,6 +22,8 @@ from ray.serve.config import RequestRouterConfig
 
 from agent.carrier import ask_to_adopt
 from agent.config import DEPLOYMENT, DISPATCHER, AgentConfig, CallRequest
+from agent.hooks import Hooks
+from agent.parcels import fetch
 from agent.router import CallRouter
 from agent.state import Lease, connect
 from serve.client import Models
@@ -29,6 +31,7 @@ from serve.config import Routes
 from serve.errors import Overloaded, ParleyError, Unavailable
 
 if TYPE_CHECKING:
+    from agent.delivery import Delivery
     from agent.session import Call, Event
 
 logger = logging.getLogger("ray.serve")
@@ -71,6 +74,8 @@ class Agent:
         self._state = connect(self._config)
         self._carried: dict[str, Carried] = {}
         self._replica: str = _serve.get_replica_context().replica_id.unique_id
+        self._hooks = Hooks.installed()
+        self._delivery: Delivery | None = None
         _load_once(self._config)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -100,7 +105,6 @@ class Agent:
             return
         carried = await self._begin(request, lease)
         async with contextlib.aclosing(self._events(carried)) as events:
-            yield {"type": "claimed", "epoch": lease.epoch, "identity": request.identity}
             async for event in events:
                 yield event
 
@@ -112,19 +116,39 @@ class Agent:
             yield {"type": "refused", "reason": "this call is not here, or somebody holds it"}
             return
         carried.lease = lease
+        carried.call.recorder.adopted(dispatcher)
         async with contextlib.aclosing(self._events(carried)) as events:
-            yield {"type": "claimed", "epoch": lease.epoch, "identity": carried.call.identity}
             async for event in events:
                 yield event
 
+    async def file(self, room: str, name: str, parcel: str) -> dict[str, Any] | None:
+        """Take a file from the API into a call (`agent/parcels.py`); None: it is not carried here.
+
+        Raises:
+            Unavailable: The file cannot be had.
+        """
+        carried = self._carried.get(room)
+        if carried is None:
+            return None
+        status = await carried.call.file(name, await fetch(_dispatchers(), parcel))
+        if status is None:
+            raise Unavailable("the call has not begun yet; send the file again in a moment")
+        return dict(status)
+
     async def _begin(self, request: CallRequest, lease: Lease) -> Carried:
+        from agent.assistants import Assistants
+        from agent.delivery import Delivery
         from agent.keeper import Keeper
+        from agent.recorder import Recorder
         from agent.session import Call
 
         assert self._models is not None, "Serve has not configured this replica"
         keeper = await Keeper.open(self._state, lease)
-        assistant = self._config.assistant
-        call = Call(request, self._models.choosing(assistant.models), assistant, self._config.turns, keeper)
+        self._delivery = self._delivery or Delivery.open(self._config, self._replica)
+        backend = self._delivery.of(request.room, lease.epoch) if self._delivery else None
+        recorder = Recorder(lease, self._hooks, backend, self._config.name)
+        assistants = Assistants(self._config)
+        call = Call(request, self._models.choosing({}), assistants, self._config.turns, keeper, recorder)
         # A task of its own: what the session keeps in context variables must be entered and left in one task.
         carried = Carried(call, lease, asyncio.create_task(call.run(), name=f"call {request.room}"))
         self._carried[request.room] = carried
@@ -137,6 +161,7 @@ class Agent:
         """Yield the call's events until it ends; without this stream the call looks for another holder."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         carried.events = events
+        events.put_nowait({"type": "claimed", "epoch": carried.lease.epoch, "identity": carried.call.identity})
         if carried.task.done():
             events.put_nowait(None)
         else:
@@ -191,6 +216,8 @@ class Agent:
             released = await self._state.release(carried.lease)
             if released and carried.call.reason != "moved":
                 await self._state.drop(room)
+        if self._delivery:
+            await self._delivery.flush()
         # WebRTC's threads belong to objects in reference cycles: without this they stay until a later collection.
         gc.collect()
 

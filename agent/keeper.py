@@ -4,7 +4,9 @@
              "history": [OpenAI messages],
              "question": text | null                the caller's last words, while they have no whole answer
              "answer": {...}                        as `Answer` says
-             "heard": id                            of the last utterance that is in the history}
+             "heard": id                            of the last utterance that is in the history
+             "assistant": name, "began": seconds     who answers; when the call began, since the epoch
+             "files": [...]}                         as `agent.library.Library.json` says
 
 Nothing waits for the state: changes are written by one task, the newest last, and a state that is away costs the call
 nothing but what a replica that dies meanwhile would have left.
@@ -72,6 +74,9 @@ class Left:
         question: The caller's words that still want an answer.
         answer: Theirs, as far as it got.
         audio: Of an utterance that was being spoken: pcm16 mono at 16 kHz.
+        assistant: Name of who answers; "": as if the call were new.
+        began: When the call began, seconds since the epoch; 0.0: not known.
+        files: What was read of files that the caller sent.
     """
 
     greeted: bool = False
@@ -79,6 +84,9 @@ class Left:
     question: str | None = None
     answer: Answer = field(default_factory=Answer)
     audio: bytes = b""
+    assistant: str = ""
+    began: float = 0.0
+    files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 class Keeper:
@@ -111,6 +119,9 @@ class Keeper:
             record["question"],
             Answer.of(record["answer"]),
             audio[1] if audio and audio[0] != record.get("heard") else b"",
+            record.get("assistant", ""),
+            record.get("began", 0.0),
+            record.get("files", []),
         )
         return cls(state, lease, {**empty, **record}, left)
 
@@ -131,8 +142,9 @@ class Keeper:
 
     def understood(self) -> None:
         """The caller's words are in the record now: their sound is not needed any more."""
+        # An empty piece, so that what is kept is this utterance and none before it, however short it was.
+        self.speaking(b"")
         self.note(heard=self._utterance)
-        self._audio.clear()
 
     async def aclose(self) -> None:
         """Write what is left to write, and stop."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import aiohttp
 from livekit import api
 
 from serve.settings import settings
+
+logger = logging.getLogger("ray.serve")
 
 WORKER_TOKEN_LIFE = datetime.timedelta(minutes=10)
 
@@ -34,6 +38,15 @@ async def livekit_api() -> AsyncGenerator[api.LiveKitAPI, None]:
         yield client
     finally:
         await client.aclose()  # pyright: ignore[reportUnknownMemberType]  # untyped there
+
+
+async def hang_up(room: str) -> None:
+    """Close a room: whoever is in it is disconnected, telephone lines too; one that is gone already is fine."""
+    try:
+        async with livekit_api() as client:
+            await client.room.delete_room(api.DeleteRoomRequest(room=room))
+    except (api.TwirpError, aiohttp.ClientError) as error:
+        logger.info("a room was not closed: %s", type(error).__name__)
 
 
 def _token() -> api.AccessToken:

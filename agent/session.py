@@ -12,21 +12,29 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, cast
 
 from livekit import rtc
-from livekit.agents import Agent, AgentSession, ModelSettings, inference, llm, stt, utils
+from livekit.agents import NOT_GIVEN, Agent, AgentSession, ModelSettings, inference, llm, stt, utils
 from livekit.agents.voice import room_io
 
 from agent.adapters import LanguageModel, Recogniser, SharedVad, Voice
+from agent.assistants import Assistants
+from agent.care import Care
 from agent.carrier import MOVE_TOPIC
 from agent.config import Assistant, CallRequest, Turns
 from agent.ears import SAMPLE_RATE, WINDOW_MS, Ears
+from agent.files import Files, Status
 from agent.keeper import Answer, Keeper, Left
+from agent.keypad import Keypad
+from agent.livekit import hang_up
 from agent.mouth import Mouth
+from agent.people import People
+from agent.reception import Reception
+from agent.recorder import Recorder
 from agent.turns import TurnLog
 from serve.client import Models
 from serve.contracts import RequestContext
@@ -34,9 +42,6 @@ from serve.contracts import RequestContext
 logger = logging.getLogger("ray.serve.parley")
 
 CONNECT_SECONDS = 10.0
-ALONE_SECONDS = 5.0
-"""A call in whose room there is nobody for this long is over."""
-
 VOICE_RATE = 24000
 """Hz of the agent's track where the voice does not say its own."""
 
@@ -46,17 +51,29 @@ FOLLOW_SECONDS = 0.25
 MOVE_SECONDS = 20.0
 """How long a call that is to move waits for the end of a turn."""
 
-APOLOGY = "I am sorry, I could not answer that. Please try again."
-
 Event = dict[str, Any]
 
 
 class CallAgent(Agent):
     """The assistant in one call: its nodes are Parley's ears and voice."""
 
-    def __init__(self, assistant: Assistant, ears: Ears, voice: Voice, history: llm.ChatContext) -> None:
-        super().__init__(instructions=assistant.instructions, chat_ctx=history)
-        self._ears, self._voice = ears, voice
+    def __init__(
+        self,
+        assistant: Assistant,
+        ears: Ears,
+        voice: Voice,
+        history: llm.ChatContext,
+        tools: Sequence[llm.Tool] = (),
+        *,
+        goes_on: bool = False,
+    ) -> None:
+        super().__init__(instructions=assistant.instructions, chat_ctx=history, tools=[*tools])
+        self._ears, self._voice, self._goes_on = ears, voice, goes_on
+
+    async def on_enter(self) -> None:
+        """Go on with the caller, where another assistant has handed over."""
+        if self._goes_on:
+            self.session.generate_reply()
 
     async def stt_node(
         self, audio: AsyncIterable[rtc.AudioFrame], model_settings: ModelSettings
@@ -83,26 +100,32 @@ class Call:
     Args:
         request: Which room, and how to get in.
         models: The models it talks to.
-        assistant: Who answers.
+        assistants: Who may answer.
         turns: How turns are taken.
         keeper: Keeps what another replica needs to go on, and has what one before has left.
+        recorder: Is told what happens.
     """
 
     def __init__(
         self,
         request: CallRequest,
         models: Models,
-        assistant: Assistant,
+        assistants: Assistants,
         turns: Turns,
         keeper: Keeper,
+        recorder: Recorder,
     ) -> None:
         self.emit: Callable[[Event], None] = lambda event: None
         """Told the call's events, each a JSON object with a `type`."""
+        self.recorder = recorder
+        recorder.emit = lambda event: self.emit(event)
+        models.used = recorder.used
         self.identity = request.identity
         self.reason = "ended"
         self._request = request
         self._models = models
-        self._assistant = assistant
+        self._assistants = assistants
+        self._hang_up = False
         self._turns = turns
         self._keeper = keeper
         self._context = RequestContext(request.room)
@@ -111,45 +134,59 @@ class Call:
         """The caller's last words have no whole answer yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listener: asyncio.Task[Any] | None = None
+        self._files: Files | None = None
 
     async def run(self) -> None:
         """Carry the call until the caller leaves, the room closes, or `end` is called."""
-        room = rtc.Room()
+        room, left = rtc.Room(), self._keeper.left
+        self.recorder.entrypoint(self._request.call, self.identity, resumed=left is not None)
+        if left is not None:
+            self.recorder.resumed(left.history, open_question=left.question is not None)
+        self.recorder.watch_room(room)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await room.connect(self._request.url, self._request.token, _room_options())
             room.on("disconnected", lambda *_: self.end("room closed"))
-            self.emit({"type": "connected"})
+            self.recorder.connect(room)
             async with utils.http_context.open():
                 await self._converse(room)
         finally:
-            self.emit({"type": "ended", "reason": self.reason})
-            await self._keeper.aclose()
-            await utils.aio.cancel_and_wait(*self._tasks)
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await room.disconnect()
+            try:
+                await self._keeper.aclose()
+                await utils.aio.cancel_and_wait(*self._tasks)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await room.disconnect()
+                    if self._hang_up:
+                        await hang_up(self._request.room)
+            finally:
+                self.recorder.cleanup(self.reason)
 
     def end(self, reason: str) -> None:
         """End the call; `run` returns once everything is freed."""
         if not self._over.is_set():
-            self.reason = reason
+            self.reason = self.recorder.reason = reason
             self._over.set()
 
     async def _converse(self, room: rtc.Room) -> None:
+        left = self._keeper.left
+        name = left.assistant if left else ""
+        name = self._assistants.known(name) if name else await self._assistants.of(self._request.metadata, room)
+        assistant = self._assistants[name]
+        self._models.choose(assistant.models)
         hearing, speaking = await asyncio.gather(
             self._models.capabilities("stt", self._context), self._models.capabilities("tts", self._context)
         )
-        model = LanguageModel(self._models, self._context, self._assistant)
+        model = LanguageModel(self._models, self._context, assistant)
         ears = Ears(
             self._models,
             self._request.room,
             self._turns,
             streaming=hearing.streaming,
-            language=self._assistant.language,
+            language=assistant.language,
             keeper=self._keeper,
         )
         rate = speaking.sample_rate or VOICE_RATE
-        voice = Voice(self._models, self._context, self._assistant, rate)
+        voice = Voice(self._models, self._context, assistant, rate)
         mouth = Mouth(room, rate)
         session: AgentSession[None] = AgentSession(
             stt=Recogniser(self._models, self._context),
@@ -162,42 +199,86 @@ class Call:
             # Who has hung up says nothing more: the line is free at once.
             session_close_transcript_timeout=0.1,
         )
-        turns = TurnLog(session, self._models, {"llm": model.span, "tts": voice.span})
+        self.recorder.watch_session(session)
+        people = People(room, self.end)
+        keypad = Keypad(session, lambda: people.served)
+        care = Care(session, assistant, self.end)
+
+        def make(who: Assistant, history: llm.ChatContext, tools: Sequence[llm.Tool], goes_on: bool) -> Agent:
+            return CallAgent(who, ears, voice, history, tools, goes_on=goes_on)
+
+        used = self.recorder.tool_used
+        reception = Reception(self._assistants, self._models, model, voice, ears, care, room, self._context, make, used)
+        reception.changed = lambda name: self._keeper.note(assistant=name)
+        turns = TurnLog(session, self._models, {"llm": model.span, "tts": voice.span}, lambda: model.called)
         turns.on_turn = lambda turn: self._publish(room, turn)
         # While the answer is still heard, the model reads what the next prompt will begin with.
-        session.on("conversation_item_added", lambda _: model.read_ahead(session.history))
-        session.on("conversation_item_added", lambda event: self._said(session, event.item))
-        session.on("agent_state_changed", lambda event: self._heard(voice, mouth, event.new_state))
+        session.on("conversation_item_added", lambda _: model.read_ahead(session.current_agent.chat_ctx))
+        session.on("conversation_item_added", lambda event: self._said(session, model, event.item))
+        session.on("conversation_item_added", lambda event: reception.heard(event.item))
+        session.on("agent_state_changed", lambda event: self._heard(voice, care, mouth, event.new_state))
         session.on("close", lambda event: self.end(f"{event.reason.value}"))
-        session.on("error", lambda event: self._failed(session, turns, event.error))
-        room.on("participant_disconnected", lambda who: self._on_left(room, who))
+        session.on("error", lambda event: self._failed(care, turns, event.error))
+        room.on("sip_dtmf_received", keypad.pressed)
         room.on("data_received", lambda packet: self._on_data(session, packet))
-        history, left = _history(self._keeper.left), self._keeper.left
+        began = left.began if left and left.began else time.time()
+        self._keeper.note(assistant=name, began=began)
+        files = self._files = self._filing(room, model, care)
         try:
             session.output.audio = mouth
             await asyncio.gather(
                 mouth.publish(),
                 session.start(
-                    CallAgent(self._assistant, ears, voice, history),
+                    await reception.seat(name, _history(left)),
                     room=room,
-                    room_options=_io_options(),
+                    room_options=_io_options(people.served),
                     record=False,
                     session_host=False,
                 ),
             )
-            self.emit({"type": "started"})
-            self._spawn(self._watch_alone(room))
-            if self._assistant.greeting and not (left and left.greeted):
-                session.say(self._assistant.greeting)
+            people.start(session)
+            self.recorder.process(name)
+            care.start(time.time() - began)
+            if assistant.greeting and not (left and left.greeted):
+                session.say(assistant.greeting)
             self._keeper.note(greeted=True)
             if left and left.question is not None:
                 self._go_on(session, model, turns, left)
-            model.read_ahead(session.history)
+            reception.joined = lambda: model.read_ahead(session.current_agent.chat_ctx)
+            if not reception.joining:
+                reception.joined()
             await self._over.wait()
         finally:
+            self._hang_up = care.hang_up
+            await asyncio.gather(care.aclose(), people.aclose(), keypad.aclose(), files.aclose())
             await session.aclose()
+            await reception.aclose()
             await model.aclose()
             await mouth.aclose()
+
+    async def file(self, name: str, data: bytes) -> Status | None:
+        """Take a file that came through the API; None: the call has not begun yet."""
+        return None if self._files is None else await self._files.take(name, data)
+
+    def _filing(self, room: rtc.Room, model: LanguageModel, care: Care) -> Files:
+        """Take files from now on; those that the replica before had are here again."""
+        library = model.library
+        if self._keeper.left:
+            library.restore(self._keeper.left.files)
+
+        async def sees() -> bool:
+            return (await self._models.capabilities("llm", self._context)).images
+
+        files = Files(
+            room,
+            library,
+            sees=sees,
+            say=care.say,
+            changed=lambda: self._keeper.note(files=library.json()),
+            received=self.recorder.file,
+        )
+        files.open()
+        return files
 
     def _go_on(self, session: AgentSession[None], model: LanguageModel, turns: TurnLog, left: Left) -> None:
         """Answer what the replica before left open: from the first piece that the caller has not heard."""
@@ -219,7 +300,7 @@ class Call:
 
         session.say(rest())
 
-    def _said(self, session: AgentSession[None], item: Any) -> None:
+    def _said(self, session: AgentSession[None], model: LanguageModel, item: Any) -> None:
         """Keep the conversation: a question is open until its answer has been heard, or cut off by the caller."""
         if not isinstance(item, llm.ChatMessage):
             return
@@ -228,16 +309,19 @@ class Call:
             self._open = True
             self._keeper.note(history=history, question=item.text_content or "", answer=Answer().json())
             self._keeper.understood()
+        elif item.role == "assistant" and model.called and not item.interrupted:
+            # A tool is at work: what was said before it is not the answer.
+            self._keeper.note(history=history, answer=Answer().json())
         elif item.role == "assistant":
             self._open = False
             self._keeper.note(history=history, question=None, answer=Answer().json())
 
-    def _heard(self, voice: Voice, mouth: Mouth, state: str) -> None:
+    def _heard(self, voice: Voice, care: Care, mouth: Mouth, state: str) -> None:
         """Keep how far an answer has been heard, for as long as it is spoken."""
         if self._listener is not None:
             self._listener.cancel()
             self._listener = None
-        if state == "speaking" and self._open:
+        if state == "speaking" and self._open and voice.answer.written not in care.asides:
             self._listener = self._spawn(self._follow(voice.answer, mouth))
 
     async def _follow(self, answer: Answer, mouth: Mouth) -> None:
@@ -259,43 +343,23 @@ class Call:
             if not self._open and session.agent_state == "listening" and session.user_state != "speaking":
                 break
             await asyncio.sleep(0.1)
+        self.recorder.moved()
         self.end("moved")
 
-    def _failed(self, session: AgentSession[None], turns: TurnLog, error: Any) -> None:
+    def _failed(self, care: Care, turns: TurnLog, error: Any) -> None:
         """A model failed for good on this turn: say so, rather than be silent."""
         cause = getattr(error, "error", error)
         name = type(cause.__cause__ or cause).__name__
         logger.error("call %s: %s failed with %s", self._request.call, type(error).__name__, name)
         turns.fail(name)
         if isinstance(error, llm.LLMError):
-            session.say(APOLOGY, add_to_chat_ctx=False)
+            care.say("apology")
 
     def _publish(self, room: rtc.Room, turn: Event) -> None:
         """Tell the dispatcher and the page what a turn was and how long it took."""
+        self.recorder.turn(turn)
         self.emit({"type": "turn", **{key: value for key, value in turn.items() if key not in ("heard", "answer")}})
         self._spawn(room.local_participant.send_text(json.dumps(turn), topic="parley.turn"))
-
-    def _on_left(self, room: rtc.Room, who: rtc.RemoteParticipant) -> None:
-        """Somebody has left: who hung up ends the call at once; who was cut off may come back."""
-        if room.remote_participants:
-            return
-        if who.disconnect_reason == rtc.DisconnectReason.CLIENT_INITIATED:
-            self.end("caller left")
-        else:
-            self._spawn(self._watch_alone(room))
-
-    async def _watch_alone(self, room: rtc.Room) -> None:
-        """End a call whose room has been empty for a while: callers can be gone before they are linked."""
-        deadline = time.monotonic() + ALONE_SECONDS
-        joined = asyncio.Event()
-        room.once("participant_connected", lambda _: joined.set())
-        if not room.remote_participants:
-            try:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    await joined.wait()
-            except TimeoutError:
-                if not room.remote_participants:
-                    self.end("caller left")
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
@@ -325,14 +389,16 @@ def _room_options() -> rtc.RoomOptions:
     return options
 
 
-def _io_options() -> room_io.RoomOptions:
+def _io_options(caller: str | None) -> room_io.RoomOptions:
+    """Listen to one caller; who leaves, and who is listened to then, is `People`'s to say."""
     return room_io.RoomOptions(
         audio_input=room_io.AudioInputOptions(
             sample_rate=SAMPLE_RATE, frame_size_ms=WINDOW_MS, auto_gain_control=False, pre_connect_audio=False
         ),
         audio_output=False,
         text_output=room_io.TextOutputOptions(sync_transcription=True),
-        close_on_disconnect=True,
+        participant_identity=caller or NOT_GIVEN,
+        close_on_disconnect=False,
     )
 
 

@@ -6,7 +6,18 @@ from typing import Literal
 
 from agent.config import Assistant
 
-Text = Literal["filler", "silence", "silence_end", "too_long", "goodbye", "transfer", "apology", "unheard"]
+Text = Literal[
+    "filler",
+    "silence",
+    "silence_end",
+    "too_long",
+    "goodbye",
+    "transfer",
+    "apology",
+    "unheard",
+    "file_read",
+    "file_refused",
+]
 
 _TEXTS: dict[str, dict[Text, str]] = {
     "en": {
@@ -18,6 +29,8 @@ _TEXTS: dict[str, dict[Text, str]] = {
         "transfer": "I will put you through now. Please hold the line.",
         "apology": "I am sorry, I could not answer that. Please try again.",
         "unheard": "I am sorry, I could not understand that. Please say it again.",
+        "file_read": "I have read {name}.",
+        "file_refused": "I am sorry, I could not read {name}.",
     },
     "de": {
         "filler": "Einen Moment, bitte.",
@@ -28,6 +41,8 @@ _TEXTS: dict[str, dict[Text, str]] = {
         "transfer": "Ich verbinde Sie jetzt. Bitte bleiben Sie am Apparat.",
         "apology": "Es tut mir leid, das konnte ich nicht beantworten. Bitte versuchen Sie es noch einmal.",
         "unheard": "Es tut mir leid, das habe ich nicht verstanden. Bitte sagen Sie es noch einmal.",
+        "file_read": "Ich habe {name} gelesen.",
+        "file_refused": "Es tut mir leid, {name} konnte ich nicht lesen.",
     },
     "fr": {
         "filler": "Un instant, s'il vous plaît.",
@@ -38,6 +53,8 @@ _TEXTS: dict[str, dict[Text, str]] = {
         "transfer": "Je vous mets en relation. Restez en ligne, s'il vous plaît.",
         "apology": "Je suis désolé, je n'ai pas pu répondre. Veuillez réessayer.",
         "unheard": "Je suis désolé, je n'ai pas compris. Pouvez-vous répéter ?",
+        "file_read": "J'ai lu {name}.",
+        "file_refused": "Je suis désolé, je n'ai pas pu lire {name}.",
     },
     "es": {
         "filler": "Un momento, por favor.",
@@ -48,6 +65,8 @@ _TEXTS: dict[str, dict[Text, str]] = {
         "transfer": "Le paso ahora. No cuelgue, por favor.",
         "apology": "Lo siento, no he podido responder. Inténtelo de nuevo, por favor.",
         "unheard": "Lo siento, no le he entendido. Repítalo, por favor.",
+        "file_read": "He leído {name}.",
+        "file_refused": "Lo siento, no he podido leer {name}.",
     },
 }
 

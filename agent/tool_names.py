@@ -7,7 +7,7 @@ import importlib.metadata
 GROUP = "parley.tools"
 """Entry points of this group are tools: name = "module:function"."""
 
-BUILT_IN = ("end_call", "hand_over", "transfer_to_person")
+BUILT_IN = ("end_call", "hand_over", "transfer_to_person", "read_file")
 
 
 def installed() -> dict[str, importlib.metadata.EntryPoint]:

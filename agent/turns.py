@@ -27,10 +27,17 @@ class TurnLog:
         session: Whose turns.
         models: Say which model serves each role.
         spans: Of the last answer (`llm`) and the last speech (`tts`).
+        called: Says whether the last answer calls tools: what was said before them is not all.
     """
 
-    def __init__(self, session: AgentSession[None], models: Models, spans: Mapping[str, Span]) -> None:
-        self._spans = spans
+    def __init__(
+        self,
+        session: AgentSession[None],
+        models: Models,
+        spans: Mapping[str, Span],
+        called: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._spans, self._called = spans, called
         self._spoken: dict[str, Span] = {}
         self.on_turn: Callable[[Turn], None] = lambda turn: None
         self._models = models
@@ -67,7 +74,11 @@ class TurnLog:
         if not isinstance(item, llm.ChatMessage):
             return
         if item.role == "user":
+            if self._asked is not None and self._heard:
+                self._finish("", interrupted=True, metrics={}, error=None)
             self._asked, self._asked_at = item, time.time()
+        elif item.role == "assistant" and self._asked is not None and self._called() and not item.interrupted:
+            self._heard = f"{self._heard} {item.text_content or ''}".strip()
         elif item.role == "assistant" and self._asked is not None:
             self._finish(item.text_content or "", interrupted=item.interrupted, metrics=dict(item.metrics), error=None)
 

@@ -101,7 +101,7 @@ class WaitingRoom:
             room = rooms[0]
             await self._state.leave(room)
             self._told.pop(room, None)
-            self._answer(room, reservation)
+            self._answer(room, reservation, await _metadata(livekit, room))
             await _note(livekit, room, {"status": "answered"})
 
     async def _slot(self) -> Reservation | None:
@@ -113,9 +113,9 @@ class WaitingRoom:
             await asyncio.sleep(0.2)  # a lease is given up somewhere, and nobody tells
         return await self._carrier.reserve(max(0.5, deadline - clock()))
 
-    def _answer(self, room: str, reservation: Reservation) -> None:
+    def _answer(self, room: str, reservation: Reservation, metadata: str) -> None:
         """Carry the call of a room; LiveKit's job was refused long ago, so the agent comes with a token of our own."""
-        request = CallRequest(uuid.uuid4().hex, room, settings().livekit_url, "")
+        request = CallRequest(uuid.uuid4().hex, room, settings().livekit_url, "", metadata=metadata)
         task = asyncio.create_task(self._carrier.carry(request, reservation))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -135,6 +135,16 @@ class WaitingRoom:
                 await _note(livekit, room, {"status": "busy", "position": place})
                 self._told[room] = place
         return here
+
+
+async def _metadata(livekit: api.LiveKitAPI, room: str) -> str:
+    """Return what the dispatch of a room's agent said; the job that brought it was refused."""
+    try:
+        dispatches = await livekit.agent_dispatch.list_dispatch(room)
+    except (api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
+        logger.info("the dispatch of %s is not known: %s", room, type(error).__name__)
+        return ""
+    return next((each.metadata for each in dispatches if each.metadata), "")
 
 
 async def _note(livekit: api.LiveKitAPI, room: str, status: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from api.openai.catalog import Catalog
 from api.openai.errors import PREFIX
 from api.openai.guard import Guard
 from api.problems import BodyLimit, add_problem_handlers
-from api.routes import health, token
+from api.routes import files, health, token
 
 PAGE = Path(__file__).parent / "web" / "dist"
 """The built page; `make setup` builds it."""
@@ -40,6 +40,7 @@ def create_app(
     dispatchers: Callable[[], Any],
     catalog: Catalog | None = None,
     request_ids: bool = True,
+    assistants: Sequence[str] = ("default",),
 ) -> FastAPI:
     """Build the application.
 
@@ -49,6 +50,7 @@ def create_app(
         dispatchers: Returns the handle of the dispatchers, who know the calls.
         catalog: The models under /v1.
         request_ids: Give answers under /v1 their `x-request-id`; False where a server in front does.
+        assistants: Names that a caller may ask for.
     """
     app = FastAPI(
         title="Parley",
@@ -60,10 +62,12 @@ def create_app(
     )
     app.state.config = config
     app.state.agent_name = agent_name
+    app.state.assistants = assistants
     app.state.dispatchers = dispatchers
     app.state.catalog = catalog or Catalog()
     app.include_router(health.router)
     app.include_router(token.router)
+    app.include_router(files.router)
     for part in (models, chat, transcriptions, speech, unknown):
         app.include_router(part.router)
     add_problem_handlers(app)
@@ -72,10 +76,11 @@ def create_app(
     else:
         app.get("/", include_in_schema=False, response_class=HTMLResponse)(lambda: NOT_BUILT)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
-    # Recordings and conversations are longer than what the page sends.
+    # Recordings, conversations and files are longer than what the page sends.
     larger = {
         f"{PREFIX}audio/transcriptions": round(config.max_upload_mb * 2**20),
         PREFIX: round(config.max_request_mb * 2**20),
+        "/api/v1/calls/": files.FORM_BYTES,
     }
     app.add_middleware(BodyLimit, most=config.max_body_bytes, larger=larger, uploads=config.max_uploads)
     if config.local:

@@ -25,17 +25,26 @@ class Api:
     def __init__(self, config: dict[str, Any], agent_name: str) -> None:
         self._config = ApiConfig.model_validate(config)
         self._agent_name = agent_name
+        self._assistants: list[str] = []
         self._catalog = Catalog()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take the catalog and the routes; requests in progress stay where they are."""
+        """Take the catalog, the routes and the assistants; requests in progress stay where they are."""
+        self._assistants[:] = user_config["assistants"]
         models = [CatalogModel.model_validate(model) for model in user_config["models"]]
         self._catalog.update(models, Routes.model_validate(user_config["routes"]))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application; Serve asks for it once, after the constructor."""
         # Serve's own middleware stands in front of it, and gives every answer its request id.
-        return create_app(self._config, self._agent_name, _dispatchers, self._catalog, request_ids=False)
+        return create_app(
+            self._config,
+            self._agent_name,
+            _dispatchers,
+            self._catalog,
+            request_ids=False,
+            assistants=self._assistants,
+        )
 
 
 @cache

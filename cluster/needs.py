@@ -107,6 +107,15 @@ def malformed(model: ModelConfig) -> Iterator[tuple[str, str]]:
 
 def lacking(profile: Profile) -> Iterator[tuple[positions.Path, str]]:
     """Yield what a profile needs and this machine does not have: where the profile asks for it, and what to do."""
+    for who, assistant in profile.agent.everybody().items():
+        inherits = assistant is not profile.agent.assistant
+        if inherits and assistant.mcp == profile.agent.assistant.mcp:
+            continue
+        for index, server in enumerate(assistant.mcp):
+            at: positions.Path = ("agent", *(("assistants", who) if inherits else ("assistant",)), "mcp", index)
+            for header, name in server.headers.items():
+                if not os.environ.get(name):
+                    yield (*at, "headers", header), f"needs a value: set {name} in the environment"
     for index, model in enumerate(profile.models):
         at: positions.Path = ("models", index)
         extra, checked = registry.entry(model.engine).extra, options(model)

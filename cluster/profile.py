@@ -6,7 +6,7 @@ A profile may say `extends: NAME`: what it says is laid over that profile, mappi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, cast, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from agent import tool_names
 from agent.config import AgentConfig
 from api.config import ApiConfig
 from cluster import needs, positions
@@ -180,12 +181,33 @@ def _problems(profile: Profile) -> list[tuple[positions.Path, str]]:
                 found.append((("routes", role), f"no model is named {name!r}; {_choices(name, fitting)}"))
             elif roles[name] and roles[name] != role:
                 found.append((("routes", role), f"{name!r} is a {roles[name]} model"))
-    for role, name in profile.agent.assistant.models.items():
-        if roles.get(name) != role:
-            fitting = [known for known, serves in roles.items() if serves == role]
-            at = ("agent", "assistant", "models", role)
-            found.append((at, f"no {role} model is named {name!r}; {_choices(name, fitting)}"))
-    return found
+    return [*found, *_assistant_problems(profile, roles)]
+
+
+def _assistant_problems(profile: Profile, roles: dict[str, str]) -> Iterator[tuple[positions.Path, str]]:
+    """Yield what is wrong with assistants; what another has from the default one is said there alone."""
+    default, everybody = profile.agent.assistant, profile.agent.everybody()
+    numbers: dict[str, str] = {}
+    for who, assistant in everybody.items():
+        at: positions.Path = ("agent", "assistant") if assistant is default else ("agent", "assistants", who)
+        inherits = assistant is not default
+        for role, name in assistant.models.items():
+            if roles.get(name) != role and not (inherits and default.models.get(role) == name):
+                fitting = [known for known, serves in roles.items() if serves == role]
+                yield (*at, "models", role), f"no {role} model is named {name!r}; {_choices(name, fitting)}"
+        for index, number in enumerate(assistant.numbers):
+            if number in numbers:
+                yield (*at, "numbers", index), f"{number!r} is answered by {numbers[number]} already"
+            numbers[number] = who
+        if inherits and assistant.tools == default.tools:
+            continue
+        for index, name in enumerate(assistant.tools):
+            if name not in tool_names.names():
+                yield (*at, "tools", index), f"no tool is named {name!r}; {_choices(name, tool_names.names())}"
+            elif name == "transfer_to_person" and assistant.person is None:
+                yield (*at, "tools", index), f"{name} needs a number: set person to tel:+... or sip:..."
+            elif name == "hand_over" and len(everybody) == 1:
+                yield (*at, "tools", index), f"{name} needs another assistant: there are no agent.assistants"
 
 
 def _explain(document: Document, error: dict[str, Any]) -> str:
@@ -209,22 +231,26 @@ def _explain(document: Document, error: dict[str, Any]) -> str:
 def _keys(path: positions.Path) -> list[str]:
     """Return the keys that a profile may have at a path."""
     kind: Any = Profile
+    named = False
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False
             continue
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return []
         kind = kind.model_fields[part].annotation if part in kind.model_fields else None
+        named = get_origin(kind) is dict
         kind = _inner(kind)
     found = sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
     return found if path else [*found, "extends"]
 
 
 def _inner(kind: Any) -> Any:
-    """Look through lists and optionals for the model inside."""
+    """Look through lists, mappings and optionals for the model inside."""
     if get_origin(kind) is None:
         return kind
-    return next((_inner(arg) for arg in get_args(kind) if arg is not type(None)), None)
+    inside = get_args(kind)[1:] if get_origin(kind) is dict else get_args(kind)
+    return next((_inner(arg) for arg in inside if arg is not type(None)), None)
 
 
 def _choices(given: str, choices: Sequence[str]) -> str:

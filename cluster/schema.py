@@ -28,7 +28,9 @@ def compose(profile: Profile) -> dict[str, Any]:
             *(serve.builder.application(model) for model in profile.models),
             agent.applications.host(profile.agent, profile.routes),
             agent.applications.dispatcher(profile.agent),
-            api.applications.api(profile.api, profile.agent.name, _catalog(profile), profile.routes),
+            api.applications.api(
+                profile.api, profile.agent.name, _catalog(profile), profile.routes, list(profile.agent.everybody())
+            ),
         ],
     }
 
