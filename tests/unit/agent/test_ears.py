@@ -13,6 +13,7 @@ from livekit.agents import stt, vad
 
 from agent.config import Turns
 from agent.ears import SAMPLE_RATE, Ears
+from agent.keeper import Keeper, Left
 from serve.client import Models
 from tests.unit.agent.test_utterance import FakeModels
 
@@ -28,10 +29,28 @@ class FakeSilero:
         return 0.9 if np.abs(window).max() > 0 else 0.01
 
 
+class FakeKeeper:
+    """Keeps what is being said, and may have some of it from a replica before."""
+
+    def __init__(self, audio: bytes = b"") -> None:
+        self.left = Left(audio=audio) if audio else None
+        self.utterances: list[bytes] = []
+
+    def begin(self) -> None:
+        self.utterances.append(b"")
+
+    def speaking(self, pcm: bytes) -> None:
+        self.utterances[-1] += pcm
+
+
+def hearing(keeper: FakeKeeper, models: FakeModels) -> Ears:
+    return Ears(cast(Models, models), "call", Turns(), streaming=True, language="en", keeper=cast(Keeper, keeper))
+
+
 @pytest.fixture
 async def ears(monkeypatch: pytest.MonkeyPatch) -> Ears:
     monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
-    return Ears(cast(Models, FakeModels()), "call", Turns(), streaming=True, language="en")
+    return hearing(FakeKeeper(), FakeModels())
 
 
 def frames(*stretches: tuple[float, int]) -> list[rtc.AudioFrame]:
@@ -87,3 +106,22 @@ async def test_a_long_pause_makes_two_utterances(ears: Ears) -> None:
 async def test_a_silent_call_tells_the_session_nothing(ears: Ears) -> None:
     await hear(ears, (1.0, 0))
     assert ears.vad_events.empty()
+
+
+async def test_what_is_said_is_kept_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
+    keeper = FakeKeeper()
+    await hear(hearing(keeper, FakeModels()), (0.3, 0), (1.0, 1000), (0.5, 0))
+    kept = np.frombuffer(keeper.utterances[0], np.int16)
+    assert len(keeper.utterances) == 1
+    assert (kept == 1000).sum() >= 0.8 * SAMPLE_RATE
+
+
+async def test_a_sentence_goes_on_that_another_replica_heard_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
+    begun, models = np.full(SAMPLE_RATE, 1000, np.int16).tobytes(), FakeModels()
+    keeper = FakeKeeper(begun)
+    heard, _ = await hear(hearing(keeper, models), (0.6, 1000), (0.5, 0))
+    assert heard.count(S.FINAL_TRANSCRIPT) == 1
+    assert any(sound.startswith(begun) for sound in models.heard.values())
+    assert keeper.utterances[0].startswith(begun), "what was begun must be kept again: this replica may die too"

@@ -135,7 +135,13 @@ def test_ctrl_c_ends_the_command_and_the_next_one_goes_on(fake: FakeHub, path: s
     environment = {**os.environ, "HF_ENDPOINT": fake.endpoint, "HF_HUB_CACHE": str(tmp_path / "cache")}
     environment |= {"HF_HUB_OFFLINE": "0", "PARLEY_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "cluster.cli", "fetch", "--profile", path]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+
+    def hear_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs begin deaf to it
+
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+    ) as process:
         assert process.stderr
         # Its first line of news: bytes have come. From now on the hub keeps silent.
         line = process.stderr.readline()
