@@ -100,8 +100,15 @@ class VLLM:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Reads ahead by its prefix cache; calls tools where a parser is named."""
-        return Capabilities(streaming=True, prefill=True, tools=self._options.tool_parser is not None, structured=True)
+        """Reads ahead by its prefix cache; calls tools where a parser is named; sees pictures where the model does."""
+        return Capabilities(
+            streaming=True,
+            prefill=True,
+            tools=self._options.tool_parser is not None,
+            structured=True,
+            images=self._engine is not None and self._engine.model_config.is_multimodal_model,
+            continues=True,
+        )
 
     async def load(self) -> None:
         """Start the engine's processes, which read the weights, and the chat layer before them.
@@ -115,7 +122,9 @@ class VLLM:
         try:
             state = SimpleNamespace()
             tasks = await self._engine.get_supported_tasks()
-            await _part("entrypoints.launchers.api_server.app_state").init_app_state(self._engine, state, arguments, tasks)
+            await _part("entrypoints.launchers.api_server.app_state").init_app_state(
+                self._engine, state, arguments, tasks
+            )
         except Exception as error:
             await self.close()
             raise ConfigError(f"vLLM does not serve {self._options.model} so: {_first_line(error)}") from None
@@ -216,9 +225,13 @@ class VLLM:
         options, adapters = self._options, sorted(self._options.adapters)
         if request.adapter is not None and request.adapter not in adapters:
             raise BadRequest("adapter", f"no adapter of this name; there are {', '.join(adapters) or 'none'}")
+        _refuse_addresses(request.messages)
+        begun = [{"role": "assistant", "content": request.so_far}] if request.so_far else []
         body = {
             "request_id": identity,
-            "messages": request.messages,
+            "messages": [*request.messages, *begun],
+            "continue_final_message": bool(begun),
+            "add_generation_prompt": not begun,
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_completion_tokens": max_tokens,
@@ -305,6 +318,18 @@ class VLLM:
 def _part(name: str) -> Any:
     """Import a module of vLLM, which need not be installed where this file is checked."""
     return cast("Any", importlib.import_module(f"vllm.{name}"))
+
+
+def _refuse_addresses(messages: list[dict[str, Any]]) -> None:
+    """Refuse pictures that are elsewhere: vLLM would fetch any address, also of this network."""
+    for message in messages:
+        content: Any = message.get("content")
+        for part in cast("list[Any]", content) if isinstance(content, list) else ():
+            # vLLM goes by the keys where a part names no type.
+            for key, value in cast("dict[str, Any]", part).items() if isinstance(part, dict) else ():
+                url: Any = cast("dict[str, Any]", value).get("url") if isinstance(value, dict) else value
+                if key.endswith("_url") and not str(url).startswith("data:"):
+                    raise BadRequest("messages", "pictures come inside the message (data:image/...;base64,...)")
 
 
 def _rank(name: str, path: Path) -> int:

@@ -148,6 +148,21 @@ async def test_what_was_called_is_part_of_the_conversation(vllm: LanguageModel) 
     assert (await answered(vllm, ChatRequest(messages, max_tokens=3)))[-1].finish_reason == "length"
 
 
+async def test_goes_on_in_the_middle_of_an_answer(vllm: LanguageModel) -> None:
+    assert vllm.capabilities.continues
+    whole = await said(vllm, asking("Tell me about rivers", max_tokens=16))
+    rest = await said(vllm, asking("Tell me about rivers", max_tokens=10, so_far=whole[:6]))
+    assert rest == whole[6:]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/cat.png", "data:image/png;base64,aGVsbG8="])
+async def test_pictures_are_fetched_from_nowhere(vllm: LanguageModel, url: str) -> None:
+    assert not vllm.capabilities.images
+    picture = [{"type": "text", "text": "http://a.b is text"}, {"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(BadRequest, match="messages"):
+        await answered(vllm, ChatRequest([{"role": "user", "content": picture}], max_tokens=2))
+
+
 async def test_stop_ends_the_answer_before_it(vllm: LanguageModel) -> None:
     whole = await said(vllm, asking("Tell me about rivers", max_tokens=16))
     stop = whole[5:7]
