@@ -1,7 +1,7 @@
 """From the bytes of a file to its text, or to a picture that a model can see. Other people's files are read apart.
 
-A child process with limits of memory, CPU and output does it (`agent/documents_child.py`): a file that breaks the parser,
-or makes it work for ever, costs the child and nothing else. It gets none of this process's environment.
+A child process with limits of memory, CPU and output does it (`agent/documents_child.py`): a file that breaks the
+parser, or makes it work for ever, costs the child and nothing else. It gets none of this process's environment.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ AT_ONCE = 2
 """Files that one process reads at the same time; others wait."""
 
 WAIT_SECONDS = 30.0
+
+END_SECONDS = 5.0
 
 _OUT_BYTES = 4 * 2**20
 _CHILD = Path(documents_child.__file__)
@@ -146,11 +149,24 @@ async def _ask(head: bytes, data: bytes, within: float) -> dict[str, Any] | None
     except ValueError:
         return None
     finally:
-        if child.returncode is None:
-            with suppress(ProcessLookupError):
-                child.kill()
-            # Shielded: whoever is cancelled here leaves no zombie.
-            await asyncio.shield(child.wait())
+        # Shielded: whoever is cancelled here leaves no zombie.
+        await asyncio.shield(_end(child))
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Make sure that the child, and whatever it has started, is gone."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.stdin.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            # asyncio sees the end of a process only once all it has written is read.
+            while await child.stdout.read(65536):
+                pass
+            await child.wait()
 
 
 async def _feed(child: asyncio.subprocess.Process, head: bytes, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Files that callers send into the conversation: taken from the room or the API, read, shown to the model, told about."""
+"""Files that callers send into the conversation: taken from the room or the API, read, told about."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Files:
         library: Library,
         *,
         sees: Callable[[], Awaitable[bool]],
-        say: Callable[[Spoken, str], None] = lambda what, name: None,
+        say: Callable[[Spoken, str], Any] = lambda what, name: None,
         changed: Callable[[], None] = lambda: None,
         received: Callable[[Document, str, str], None] = lambda document, sender, stream: None,
     ) -> None:
@@ -163,9 +163,9 @@ class Files:
         if self._streams >= STREAMS:
             raise _TooMany("file", f"came with too many others: send {STREAMS} at a time")
         self._streams += 1
-        data = bytearray()
+        data, whole = bytearray(), asyncio.timeout(STREAM_SECONDS)
         try:
-            async with asyncio.timeout(STREAM_SECONDS) as whole:
+            async with whole:
                 pieces = aiter(reader)
                 while True:
                     async with asyncio.timeout(PIECE_SECONDS):

@@ -1,7 +1,7 @@
 """The files of one call: what the model is shown of them, and what fits a question.
 
-A short file stands whole in the prompt. Of a long one the model sees the beginning, and with each question the chunks that
-share its words: BM25 (Robertson and Zaragoza, 2009, k1 = 1.2, b = 0.75) over chunks of about a paragraph.
+A short file stands whole in the prompt. Of a long one the model sees the beginning, and with each question the chunks
+that share its words: BM25 (Robertson and Zaragoza, 2009, k1 = 1.2, b = 0.75) over chunks of about a paragraph.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ _STEM = 6
 """Letters by which words are compared, so that endings do not count."""
 
 # Words that ask and join; they say nothing of what is asked for.
-_EMPTY = frozenset(
+_SAID = (
     "about after and are but can could did does for from has have her him his how into its just like may not our out "
     "please say says she should tell than that the their them then there these they this was were what when where "
     "which who why will with would you your file document "
     "aber als auch auf aus bei das dem den der des die ein eine einen einer hat ich ist kann man mir mit nach nicht "
     "noch sie sind und uns von war was wer wie wir wird wo zu zum zur bitte datei "
     "dans des elle est les mais nous par pas pour que quel quelle qui quoi son sont sur une vous avec fichier "
-    "como con del donde esta este las los para pero por que quien qué sin sobre una archivo".split()
+    "como con del donde esta este las los para pero por que quien qué sin sobre una archivo"
 )
+_EMPTY = frozenset(_SAID.split())
 
 Message = dict[str, Any]
 
@@ -122,7 +123,9 @@ class Library:
             if taken and characters < 0:
                 break
             taken.append((-at, -chunk))
-        quoted = (f'From the file {files[at].document.name}: "{files[at].chunks[chunk]}"' for at, chunk in sorted(taken))
+        quoted = (
+            f'From the file {files[at].document.name}: "{files[at].chunks[chunk]}"' for at, chunk in sorted(taken)
+        )
         return "\n".join(quoted)
 
     def read(self, name: str, question: str = "", part: int = 1) -> str:
@@ -228,7 +231,8 @@ def _pieces(text: str, ends: list[str]) -> list[str]:
 def words(text: str) -> list[str]:
     """Return what words are compared by: lower case, without those that say nothing, without endings."""
     found = re.findall(r"\w+", text.lower())
-    return [word[:_STEM] for word in found if word not in _EMPTY and (len(word) > 2 or word.isdigit())]
+    kept = (word for word in found if word not in _EMPTY and (len(word) > 2 or word.isdigit()))
+    return [(re.sub(r"(e?[sn]|e)$", "", word) if len(word) > 4 else word)[:_STEM] for word in kept]
 
 
 def _scores(question: Sequence[str], chunks: Sequence[Counter[str]]) -> list[tuple[int, float]]:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from serve.errors import Overloaded, Unavailable
 
@@ -65,7 +64,7 @@ class Parcels:
             raise Unavailable(f"the file was not read within {FILE_SECONDS:g} s; send it again") from None
         finally:
             del self._waiting[parcel]
-        found = next((each for each in answers if isinstance(each, dict)), None)
+        found = next((cast("dict[str, Any]", each) for each in answers if isinstance(each, dict)), None)
         if found is None and any(isinstance(each, BaseException) for each in answers):
             raise Unavailable("not every agent answered; send the file again")
         return found
@@ -81,14 +80,14 @@ async def fetch(dispatchers: Any, parcel: str) -> bytes:
         async with asyncio.timeout(FETCH_SECONDS):
             answers = await _everybody(dispatchers, "parcel", parcel)
     except TimeoutError:
-        answers = []
+        answers = list[Any]()
     for each in answers:
         if isinstance(each, bytes):
             return each
     raise Unavailable("the file got lost on its way; send it again")
 
 
-async def _everybody(handle: Any, method: str, *args: Any) -> Iterable[Any]:
+async def _everybody(handle: Any, method: str, *args: Any) -> list[Any]:
     """Call a method on all replicas; an error stands in place of the answer of one that failed."""
     try:
         return await handle.broadcast(method, *args).results_async(return_exceptions=True)
