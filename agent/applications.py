@@ -42,6 +42,8 @@ def dispatcher(config: AgentConfig) -> dict[str, Any]:
             {
                 "name": "Dispatcher",
                 "num_replicas": config.dispatchers,
+                # Files on their way are requests, and a call that is to be adopted must not wait behind them.
+                "max_ongoing_requests": 100,
                 "ray_actor_options": {"num_cpus": 0},
                 "health_check_period_s": 1,
                 "health_check_timeout_s": 10,

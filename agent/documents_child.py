@@ -1,7 +1,7 @@
 """Reads one file in a process of its own, which knows nothing of Parley and has its limits set before it looks.
 
-Run by `agent/documents.py` as a script: a line of JSON (`name`, `pictures`) and the file's bytes come on stdin, one JSON
-object goes to stdout: `kind`, `text`, `note`, `picture`; or `code` and `problem`. Imports nothing of ours.
+Run by `agent/documents.py` as a script: a line of JSON (`name`, `pictures`) and the file's bytes come on stdin, one
+JSON object goes to stdout: `kind`, `text`, `note`, `picture`; or `code` and `problem`. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def _table(name: str, text: str) -> list[list[str]] | None:
 def _records(rows: list[list[str]]) -> Iterator[str]:
     """Yield each row as a line that says which cell is what: a row is understood alone, and can be spoken."""
     head = [cell.strip() for cell in rows[0]]
-    titled = len(rows) > 1 and all(head) and len(set(head)) == len(head) and not any(re.match(r"[-+]?\d", c) for c in head)
+    titled = (
+        len(rows) > 1 and all(head) and len(set(head)) == len(head) and not any(re.match(r"[-+]?\d", c) for c in head)
+    )
     for row in rows[1:] if titled else rows:
         cells = [cell.strip() for cell in row]
         if titled:
@@ -180,7 +182,17 @@ def _pdf(data: bytes) -> tuple[list[str], str]:
                 break
     except DependencyError:
         raise Refused("unreadable", "is encrypted in a way that is not read; send it without a password") from None
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, RecursionError, OSError):
+    except (
+        PyPdfError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+        RecursionError,
+        OSError,
+    ):
         if not parts:
             raise Refused("unreadable", "is a PDF that is broken; save it anew, or send its text") from None
         return parts, f"only the first {len(parts)} pages were read: the rest is broken"
@@ -209,7 +221,16 @@ def _docx(data: bytes) -> tuple[Iterator[str], str]:
         document = docx.Document(io.BytesIO(data))
         # All of it now, so that what is broken further down is found here.
         return iter(list(_blocks(document))), ""
-    except (OpcError, zipfile.BadZipFile, lxml.etree.LxmlError, KeyError, ValueError, AttributeError, OSError, EOFError):
+    except (
+        OpcError,
+        zipfile.BadZipFile,
+        lxml.etree.LxmlError,
+        KeyError,
+        ValueError,
+        AttributeError,
+        OSError,
+        EOFError,
+    ):
         raise Refused("unreadable", "is a DOCX that is broken; save it anew, or send its text") from None
 
 
@@ -239,7 +260,9 @@ def _picture(data: bytes, kind: str) -> dict[str, Any]:
             stream.thread_type = "NONE"
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > PICTURE_PIXELS:
-                raise Refused("too_large", f"has more than {PICTURE_PIXELS // 10**6} million pixels; send a smaller one")
+                raise Refused(
+                    "too_large", f"has more than {PICTURE_PIXELS // 10**6} million pixels; send a smaller one"
+                )
             frame = cast(Any, next(container.decode(stream)))
     except (av.error.FFmpegError, StopIteration, ValueError, IndexError):
         raise Refused("unreadable", "is a picture that is broken; save it anew as PNG or JPEG") from None
