@@ -67,3 +67,42 @@ async def test_what_is_read_ahead_begins_the_next_request(model: LanguageModel) 
     for messages in range(2, 100, 2):
         ahead, asked = contents(model, messages), contents(model, messages + 1)
         assert asked[: len(ahead)] == ahead
+
+
+def with_tools(turns: int) -> llm.ChatContext:
+    """Return turns of a question, two calls of tools with their results, and an answer; the last has no answer yet."""
+    context = llm.ChatContext()
+    for number in range(turns):
+        context.add_message(role="user", content=f"q{number}")
+        for each in ("a", "b"):
+            call = f"{number}{each}"
+            context.insert(llm.FunctionCall(call_id=call, name="look", arguments="{}", group_id=f"g{number}"))
+            context.insert(llm.FunctionCallOutput(call_id=call, name="look", output=f"r{call}", is_error=False))
+        if number < turns - 1:
+            context.add_message(role="assistant", content=f"a{number}")
+    return context
+
+
+async def test_a_tools_result_stays_with_its_call_wherever_history_is_cut(model: LanguageModel) -> None:
+    for turns in range(1, 40):
+        messages = model.request(with_tools(turns)).messages[3:]
+        called = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+        answered = [message["tool_call_id"] for message in messages if message["role"] == "tool"]
+        assert called == answered
+        assert messages[-1]["content"] == f"r{turns - 1}b"
+        assert any(message.get("content") == f"q{turns - 1}" for message in messages)
+        assert len(messages) <= 20 * 3
+
+
+async def look() -> str:
+    """Look."""
+    return ""
+
+
+async def test_tools_and_what_the_session_says_of_them_go_with_the_request(model: LanguageModel) -> None:
+    tools: list[llm.Tool] = [llm.function_tool(look)]
+    request = model.request(conversation(1), tools, "none")
+    assert [each["function"]["name"] for each in request.tools] == ["look"]
+    assert request.tool_choice == "none"
+    assert model.request(conversation(1), tools, "auto").tool_choice is None
+    assert model.request(conversation(1), (), "none").tool_choice is None

@@ -152,3 +152,24 @@ async def test_closing_stops_everything() -> None:
     await utterance.aclose()
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert not any(name.startswith("utterance") for name in names)
+
+
+async def test_what_was_understood_is_told_with_its_language_and_what_was_lost() -> None:
+    heard: list[Transcript] = []
+    lost: list[bool] = []
+    for models, streaming in ((FakeModels(), True), (FakeModels(), False), (FakeModels(broken=True), False)):
+        utterance = Utterance(
+            cast(Models, models),
+            RequestContext("c"),
+            RATE,
+            Listener(),
+            streaming=streaming,
+            language="de",
+            understood=heard.append,
+            lost=lambda: lost.append(True),
+        )
+        utterance.push(PIECE)
+        await asyncio.wait_for(utterance.end(), 1)
+        assert {piece.language for piece in models.pieces} <= {"de"}
+    assert [each.text for each in heard] == ["word", "word"]
+    assert lost == [True]

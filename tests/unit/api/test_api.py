@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -42,7 +43,7 @@ async def client(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:7880")
     settings.cache_clear()
     dispatchers = FakeDispatchers(getattr(request, "param", [["a", "b"], ["c"]]))
-    app = create_app(ApiConfig(), "parley", lambda: dispatchers)
+    app = create_app(ApiConfig(), "parley", lambda: dispatchers, assistants=["default", "sales"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as http:
         yield http
     settings.cache_clear()
@@ -75,6 +76,19 @@ async def test_every_call_has_a_room_of_its_own_whatever_the_caller_asks(client:
     assert "call-of-somebody" not in (first["video"]["room"], second["video"]["room"])
     assert first["sub"] != "agent-1"
     assert first["roomConfig"]["agents"] == [{"agentName": "parley"}]
+
+
+async def test_a_caller_may_choose_who_answers(client: httpx.AsyncClient) -> None:
+    token = claims(await client.post("/api/v1/token", json={"assistant": "sales"}))
+    assert token["attributes"] == {"parley.assistant": "sales"}
+    assert [json.loads(each["metadata"]) for each in token["roomConfig"]["agents"]] == [{"assistant": "sales"}]
+    assert not token["video"].get("canUpdateOwnMetadata"), "who answers is chosen once"
+
+
+async def test_who_is_not_there_is_refused_with_the_choices(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/token", json={"assistant": "nobody"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"field": "assistant", "problem": "is not one of default, sales"}]
 
 
 async def test_no_body_is_fine(client: httpx.AsyncClient) -> None:

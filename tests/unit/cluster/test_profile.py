@@ -190,3 +190,50 @@ def test_a_compatible_server_may_want_no_key(tmp_path: Path) -> None:
     server = "openai-llm\n    options: {base_url: 'http://127.0.0.1:1/v1', model: m}"
     (tmp_path / "profile.yaml").write_text(GOOD.replace("fake-llm", server))
     profile.load(str(tmp_path / "profile.yaml"), here=True)
+
+
+STAFF = """
+agent:
+  assistant: {tools: [end_call], models: {llm: mind}}
+  assistants:
+    sales: {greeting: Sales., numbers: ["+491"], tools: [hand_over, end_call]}
+"""
+
+
+def test_assistants_have_what_the_default_has(tmp_path: Path) -> None:
+    sales = load(tmp_path, GOOD + STAFF).agent.assistants["sales"]
+    assert (sales.greeting, sales.models) == ("Sales.", {"llm": "mind"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("llm: mind}}", "llm: ears}}", ["agent.assistant.models.llm: no llm model is named 'ears'"]),
+        ("Sales.,", "Sales., models: {stt: mind},", ["sales.models.stt: no stt model is named 'mind'"]),
+        ("tools: [end_call]", "tools: [end_cal]", ["agent.assistant.tools[0]: no tool is named", "mean end_call?"]),
+        ("[hand_over,", "[hand_ober,", ["agent.assistants.sales.tools[0]:", "mean hand_over?"]),
+        ("[hand_over,", "[transfer_to_person,", ["sales.tools[0]: transfer_to_person needs a number: set person"]),
+        ("tools: [end_call]", "numbers: ['+491']", ["sales.numbers[0]: '+491' is answered by default already"]),
+        ("greeting:", "greting:", ["agent.assistants.sales.greting: unknown key", "did you mean greeting?"]),
+        ("sales:", "default:", ["an assistant cannot be named 'default'"]),
+        ("Sales.,", "Sales., mcp: [{url: here}],", ["agent.assistants.sales.mcp[0].url:"]),
+        ("Sales.,", "Sales., mcp: [{url: 'http://h/mcp', headers: {A: sk-123}}],", ["mcp[0].headers.A"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_assistant_is_explained(tmp_path: Path, old: str, new: str, said: list[str]) -> None:
+    message = problem(tmp_path, GOOD + STAFF.replace(old, new, 1))
+    for part in said:
+        assert part in message
+    assert len(message.splitlines()) == 1, "what others have from the default is said once"
+
+
+def test_handing_over_needs_somebody(tmp_path: Path) -> None:
+    text = "agent:\n  assistant: {tools: [hand_over]}\n"
+    assert "hand_over needs another assistant" in problem(tmp_path, GOOD + text)
+
+
+def test_a_key_of_an_mcp_server_is_missed_where_it_runs(tmp_path: Path) -> None:
+    server = "agent:\n  assistant: {mcp: [{url: 'http://h/mcp', headers: {Authorization: NO_SUCH_KEY}}]}\n"
+    load(tmp_path, GOOD + server)
+    with pytest.raises(ConfigError, match=r"mcp\[0\]\.headers\.Authorization: needs a value: set NO_SUCH_KEY"):
+        profile.load(str(tmp_path / "profile.yaml"), here=True)
