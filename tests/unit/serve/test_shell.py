@@ -11,7 +11,7 @@ import pytest
 
 from serve import registry
 from serve.config import Batch
-from serve.contracts import ChatChunk, ChatRequest, RequestContext, TranscribeRequest, Transcript
+from serve.contracts import Capabilities, ChatChunk, ChatRequest, RequestContext, TranscribeRequest, Transcript
 from serve.errors import BadRequest, ParleyError
 from serve.replica import Chat, SpeechRecognition
 from serve.stt.fake import FakeSpeechToText
@@ -66,8 +66,7 @@ async def test_usage_says_what_the_gpus_cost() -> None:
 
 async def test_who_cannot_go_on_in_mid_answer_is_asked_to_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = await replica(Chat, engine="fake-llm")
-    capabilities = type(shell.engine.capabilities)
-    monkeypatch.setattr(type(shell.engine), "capabilities", property(lambda _: capabilities(streaming=True)))
+    monkeypatch.setattr(type(shell.engine), "capabilities", property(lambda _: Capabilities(streaming=True)))
     asked: list[ChatRequest] = []
     chat = shell.engine.chat
     monkeypatch.setattr(shell.engine, "chat", lambda request: asked.append(request) or chat(request))
@@ -84,7 +83,7 @@ async def test_utterances_of_different_calls_go_through_together(monkeypatch: py
     batch = Batch(size=4, wait_ms=50).model_dump()
     shell = await replica(SpeechRecognition, engine="fake-stt", batch=batch)
     broken = TranscribeRequest(b"\1", 16000)
-    answers = await asyncio.gather(
+    answers: list[Any] = await asyncio.gather(
         *(shell.transcribe(each, CONTEXT) for each in (SPOKEN, broken, SPOKEN)), return_exceptions=True
     )
     assert shell.engine.passes == [3]
