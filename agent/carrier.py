@@ -222,7 +222,7 @@ class Carrier:
                         held.request = replace(held.request, identity=event["identity"])
                     case "refused":
                         outcome = "refused"
-                    case "ended":
+                    case "cleanup":
                         outcome = "moved" if event["reason"] == "moved" else "ended"
                     case _:
                         pass

@@ -92,6 +92,10 @@ class AgentConfig(Strict):
     state: Literal["embedded", "redis"] = Field(
         default="embedded", description="Where calls keep what they need to survive; redis: at REDIS_URL"
     )
+    backend: Literal["none", "jsonl"] = Field(
+        default="none",
+        description="Who is told of calls, with what was said; jsonl: the file records.jsonl beside the outbox",
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> AgentConfig:

@@ -37,6 +37,7 @@ from serve.contracts import (
     SpeechRequest,
     TranscribeRequest,
     Transcript,
+    Usage,
 )
 from serve.errors import (
     DeadlineExceeded,
@@ -150,6 +151,8 @@ class Models:
         self._served: dict[Role, str] = {}
         self._retries = 0
         self._fallbacks: dict[Role, str] = {}
+        self.used: Callable[[Role, str, Usage], None] = lambda role, model, usage: None
+        """Told what each answer took, of which model."""
 
     def choosing(self, chosen: Mapping[Role, str]) -> Models:
         """Return a view for one call, which asks the models chosen for some roles first, and notes who served."""
@@ -269,9 +272,11 @@ class Models:
         self._served[role] = tries.model
         if tries.model != tries.first:
             self._fallbacks[role] = tries.model
-        return (
-            replace(answer, model=tries.model) if isinstance(answer, Transcript | ChatChunk | SpeechChunk) else answer
-        )
+        if not isinstance(answer, Transcript | ChatChunk | SpeechChunk):
+            return answer
+        if answer.usage is not None:
+            self.used(role, tries.model, answer.usage)
+        return replace(answer, model=tries.model)
 
 
 class _Tries:

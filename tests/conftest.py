@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from cluster import processes
+from cluster.livekit import Keys
 from serve.config import Routes
 from serve.settings import apply_ray_environment
 
@@ -76,6 +77,8 @@ class Parley:
         ray: Address of Ray, for drivers.
         routes: Which model serves each role.
         run: Finds its processes.
+        keys: LiveKit's, for tokens of a test's own.
+        home: PARLEY_HOME, with what the agents were told to write.
     """
 
     page: str
@@ -85,6 +88,8 @@ class Parley:
     ray: str
     routes: Routes
     run: str
+    keys: Keys
+    home: Path
     _spoken: dict[str, Path] = field(default_factory=dict[str, Path])
 
     async def until_calls(self, count: int, seconds: float = 20) -> None:
@@ -132,9 +137,14 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
     """Run the local profile, on ports of the tests' own, for as long as tests need it."""
     from cluster import doctor, profile, up
 
-    os.environ["PARLEY_HOME"] = str(tmp_path_factory.mktemp("home"))
+    home = tmp_path_factory.mktemp("home")
+    os.environ["PARLEY_HOME"] = str(home)
+    # A package with hooks, as a deployer installs one.
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(ROOT / "tests" / "installed"), os.environ.get("PYTHONPATH")))
+    )
     name = "local" if doctor.has_flite() else "local-pip"
-    settings = profile.load(name, PORTS)
+    settings = profile.load(name, [*PORTS, "agent.backend=jsonl"])
     told: list[str] = []
     cluster = up.Cluster(settings, name, lambda step: told.append(f"{step.name} {step.seconds} {step.detail}"))
     try:
@@ -148,6 +158,8 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
             f"127.0.0.1:{settings.ray.gcs_port}",
             settings.routes,
             cluster.run_id,
+            cluster.keys,
+            home,
         )
         problem = cluster.failure()
     finally:
