@@ -42,7 +42,7 @@ class Assistant(Strict):
     voice: str | None = None
     max_tokens: int = Field(default=80, ge=1, le=4096)
     file_characters: int = Field(
-        default=1200, ge=0, le=200_000, description="Of files that callers send, in one prompt: the model must have room"
+        default=1200, ge=0, le=200_000, description="Of callers' files, in one prompt: the model must have room"
     )
     models: dict[Role, Name] = Field(
         default_factory=dict[Role, Name], description="Models asked first, by role; the routes stand by"

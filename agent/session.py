@@ -13,9 +13,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from livekit import rtc
 from livekit.agents import NOT_GIVEN, Agent, AgentSession, ModelSettings, inference, llm, stt, utils
@@ -26,9 +24,10 @@ from agent.assistants import Assistants
 from agent.care import Care
 from agent.carrier import MOVE_TOPIC
 from agent.config import Assistant, CallRequest, Turns
+from agent.continuity import Continuity, history
 from agent.ears import SAMPLE_RATE, WINDOW_MS, Ears
 from agent.files import Files, Status
-from agent.keeper import Answer, Keeper, Left
+from agent.keeper import Keeper
 from agent.keypad import Keypad
 from agent.livekit import hang_up
 from agent.mouth import Mouth
@@ -44,9 +43,6 @@ logger = logging.getLogger("ray.serve.parley")
 CONNECT_SECONDS = 10.0
 VOICE_RATE = 24000
 """Hz of the agent's track where the voice does not say its own."""
-
-FOLLOW_SECONDS = 0.25
-"""How exactly it is kept how far an answer has been heard."""
 
 MOVE_SECONDS = 20.0
 """How long a call that is to move waits for the end of a turn."""
@@ -130,10 +126,7 @@ class Call:
         self._keeper = keeper
         self._context = RequestContext(request.room)
         self._over = asyncio.Event()
-        self._open = False
-        """The caller's last words have no whole answer yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._listener: asyncio.Task[Any] | None = None
         self._files: Files | None = None
 
     async def run(self) -> None:
@@ -214,13 +207,14 @@ class Call:
         turns.on_turn = lambda turn: self._publish(room, turn)
         # While the answer is still heard, the model reads what the next prompt will begin with.
         session.on("conversation_item_added", lambda _: model.read_ahead(session.current_agent.chat_ctx))
-        session.on("conversation_item_added", lambda event: self._said(session, model, event.item))
+        continuity = Continuity(self._keeper, session, model, voice, mouth)
+        session.on("conversation_item_added", lambda event: continuity.said(event.item))
         session.on("conversation_item_added", lambda event: reception.heard(event.item))
-        session.on("agent_state_changed", lambda event: self._heard(voice, care, mouth, event.new_state))
+        session.on("agent_state_changed", lambda event: continuity.spoken(event.new_state, care.asides))
         session.on("close", lambda event: self.end(f"{event.reason.value}"))
         session.on("error", lambda event: self._failed(care, turns, event.error))
         room.on("sip_dtmf_received", keypad.pressed)
-        room.on("data_received", lambda packet: self._on_data(session, packet))
+        room.on("data_received", lambda packet: self._on_data(session, continuity, packet))
         began = left.began if left and left.began else time.time()
         self._keeper.note(assistant=name, began=began)
         files = self._files = self._filing(room, model, care)
@@ -229,7 +223,7 @@ class Call:
             await asyncio.gather(
                 mouth.publish(),
                 session.start(
-                    await reception.seat(name, _history(left)),
+                    await reception.seat(name, history(left)),
                     room=room,
                     room_options=_io_options(people.served),
                     record=False,
@@ -243,7 +237,7 @@ class Call:
                 session.say(assistant.greeting)
             self._keeper.note(greeted=True)
             if left and left.question is not None:
-                self._go_on(session, model, turns, left)
+                continuity.go_on(turns, left)
             reception.joined = lambda: model.read_ahead(session.current_agent.chat_ctx)
             if not reception.joining:
                 reception.joined()
@@ -251,6 +245,7 @@ class Call:
         finally:
             self._hang_up = care.hang_up
             await asyncio.gather(care.aclose(), people.aclose(), keypad.aclose(), files.aclose())
+            await continuity.aclose()
             await session.aclose()
             await reception.aclose()
             await model.aclose()
@@ -280,67 +275,17 @@ class Call:
         files.open()
         return files
 
-    def _go_on(self, session: AgentSession[None], model: LanguageModel, turns: TurnLog, left: Left) -> None:
-        """Answer what the replica before left open: from the first piece that the caller has not heard."""
-        answer, heard = left.answer, left.answer.written[: left.answer.heard]
-        assert left.question is not None
-        self._open = True
-        turns.go_on(left.question, heard)
-        if not answer.written:
-            session.generate_reply()
-            return
-        asked = replace(model.request(_history(left)), so_far=answer.written)
-
-        async def rest() -> AsyncGenerator[str, None]:
-            yield answer.written[answer.heard :]
-            if not answer.done:
-                async with aclosing(self._models.chat(asked, self._context)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk.text
-
-        session.say(rest())
-
-    def _said(self, session: AgentSession[None], model: LanguageModel, item: Any) -> None:
-        """Keep the conversation: a question is open until its answer has been heard, or cut off by the caller."""
-        if not isinstance(item, llm.ChatMessage):
-            return
-        history = cast("list[dict[str, Any]]", cast(Any, session.history).to_provider_format("openai")[0])
-        if item.role == "user":
-            self._open = True
-            self._keeper.note(history=history, question=item.text_content or "", answer=Answer().json())
-            self._keeper.understood()
-        elif item.role == "assistant" and model.called and not item.interrupted:
-            # A tool is at work: what was said before it is not the answer.
-            self._keeper.note(history=history, answer=Answer().json())
-        elif item.role == "assistant":
-            self._open = False
-            self._keeper.note(history=history, question=None, answer=Answer().json())
-
-    def _heard(self, voice: Voice, care: Care, mouth: Mouth, state: str) -> None:
-        """Keep how far an answer has been heard, for as long as it is spoken."""
-        if self._listener is not None:
-            self._listener.cancel()
-            self._listener = None
-        if state == "speaking" and self._open and voice.answer.written not in care.asides:
-            self._listener = self._spawn(self._follow(voice.answer, mouth))
-
-    async def _follow(self, answer: Answer, mouth: Mouth) -> None:
-        while True:
-            answer.played = mouth.played
-            self._keeper.note(answer=answer.json())
-            await asyncio.sleep(FOLLOW_SECONDS)
-
-    def _on_data(self, session: AgentSession[None], packet: rtc.DataPacket) -> None:
+    def _on_data(self, session: AgentSession[None], continuity: Continuity, packet: rtc.DataPacket) -> None:
         """Take what LiveKit's API sends, which no participant can: the wish that this call moves."""
         if packet.topic == MOVE_TOPIC and packet.participant is None:
-            self._spawn(self._move(session))
+            self._spawn(self._move(session, continuity))
 
-    async def _move(self, session: AgentSession[None]) -> None:
+    async def _move(self, session: AgentSession[None], continuity: Continuity) -> None:
         """Let the call go at the end of a turn, for another replica to go on."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + MOVE_SECONDS
         while clock() < deadline:
-            if not self._open and session.agent_state == "listening" and session.user_state != "speaking":
+            if not continuity.open and session.agent_state == "listening" and session.user_state != "speaking":
                 break
             await asyncio.sleep(0.1)
         self.recorder.moved()
@@ -371,15 +316,6 @@ class Call:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.warning("a task of the call failed: %s", type(error).__name__)
-
-
-def _history(left: Left | None) -> llm.ChatContext:
-    """Return the conversation that was left."""
-    context = llm.ChatContext.empty()
-    for message in left.history if left else ():
-        if message["role"] in ("user", "assistant") and isinstance(message.get("content"), str):
-            context.add_message(role=message["role"], content=message["content"])
-    return context
 
 
 def _room_options() -> rtc.RoomOptions:
