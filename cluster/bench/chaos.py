@@ -39,6 +39,8 @@ QUESTION = "Please tell me a long story about the sea and the people who live th
 AGAIN = "Hello, can you hear me?"
 ANSWER_SECONDS = 40.0
 WHOLE_SECONDS = 90.0
+UNDER_WAY_SECONDS = 0.4
+"""Of sound that is in buffers between the agent and the caller's ear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,11 @@ def _kill(process: int) -> float:
 
 
 def _silence(robot: Robot, since: float, killed: float) -> float:
-    """Return the seconds from the kill to the next sound; 0.0 where one was going on and did not stop."""
-    after = next((sound for sound in robot.sounds if sound.ended > since + 0.05), None)
+    """Return the seconds from the kill to the next sound; 0.0 where one was going on and did not stop.
+
+    What was under way when the kill came is still heard for a moment: it does not count as going on.
+    """
+    after = next((sound for sound in robot.sounds if sound.ended > since + UNDER_WAY_SECONDS), None)
     return max(0.0, after.began - killed) if after else float("nan")
 
 
