@@ -97,10 +97,10 @@ async def test_the_whole_page_works_by_keyboard(open_page: OpenPage) -> None:
     await press("Enter")
     await caller.there()
     seen: list[str] = []
-    for _ in range(5):
+    for _ in range(6):
         await press("Tab")
         seen.append(await caller.page.evaluate("document.activeElement.innerText || document.activeElement.ariaLabel"))
-    assert [name.strip() for name in seen[-4:]] == ["Mute", "Keyboard", "Devices", "End call"]
+    assert [name.strip() for name in seen[-5:]] == ["Mute", "Keyboard", "File", "Devices", "End call"]
     await press("Enter")
     await expect(caller.state).to_have_text("Call ended")
 

@@ -69,7 +69,7 @@ async def test_everything_fits(open_page: OpenPage, size: str) -> None:
     assert start is not None
     assert title["y"] + title["height"] <= start["y"], "the title runs into the button"
     await caller.talking()
-    for name in ("Mute", "Keyboard", "Devices", "End call"):
+    for name in ("Mute", "Keyboard", "File", "Devices", "End call"):
         await expect(caller.button(name)).to_be_in_viewport(ratio=1)
     assert await sideways_px(caller) <= 0
     await caller.shot(f"fits-{size}")
