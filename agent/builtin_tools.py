@@ -88,7 +88,8 @@ def _hand_over(
 
     async def run(raw_arguments: dict[str, object], context: RunContext[Any]) -> Any:
         async def work() -> Any:
-            wanted = str(raw_arguments.get("assistant") or "")
+            # Small models leave out what is required; whom they mean is clear where it is the one they came from.
+            wanted = str(raw_arguments.get("assistant") or next(iter(others), ""))
             if wanted not in others:
                 raise llm.ToolError(f"there is no other assistant of this name; there are: {', '.join(others)}")
             agent = await desk.hand_over(wanted, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from livekit import rtc
@@ -13,6 +14,7 @@ from livekit.agents import Agent, AgentSession, RunContext, llm
 from agent.adapters import LanguageModel, Voice
 from agent.assistants import Assistants
 from agent.builtin_tools import SPEAK_SECONDS, built_in, handed_over
+from agent.call_agent import CallAgent
 from agent.care import Care
 from agent.config import Assistant
 from agent.ears import Ears
@@ -20,7 +22,7 @@ from agent.files import read_file
 from agent.texts import text
 from agent.tools import Guard, Toolbox, Used
 from serve.client import Models
-from serve.contracts import RequestContext, Transcript
+from serve.contracts import Capabilities, RequestContext, Transcript
 from serve.errors import ParleyError
 
 logger = logging.getLogger("ray.serve.parley")
@@ -28,7 +30,8 @@ logger = logging.getLogger("ray.serve.parley")
 AUTO = "auto"
 """As an assistant's language: the caller's."""
 
-Maker = Callable[[Assistant, llm.ChatContext, Sequence[llm.Tool], bool], Agent]
+CAN_SECONDS = 2.0
+"""How long a language model may take to say whether it calls tools; one that sleeps, or is away, is taken to."""
 
 
 class Reception:
@@ -48,7 +51,6 @@ class Reception:
         care: Looks after it.
         room: Where the caller is.
         context: For questions to models.
-        make: Makes the session's agent of an assistant, a conversation and tools; True: it goes on with the caller.
         used: Told each use of a tool.
     """
 
@@ -62,7 +64,6 @@ class Reception:
         care: Care,
         room: rtc.Room,
         context: RequestContext,
-        make: Maker,
         used: Callable[[Used], None] = lambda _: None,
     ) -> None:
         self.name = ""
@@ -70,7 +71,7 @@ class Reception:
         self.joined: Callable[[], None] = lambda: None
         self._assistants, self._models = assistants, models
         self._model, self._voice, self._ears, self._care = model, voice, ears, care
-        self._room, self._context, self._make, self._used = room, context, make, used
+        self._room, self._context, self._used = room, context, used
         self._toolboxes: list[Toolbox] = []
         self._languages: tuple[str, ...] = ()
         self._joining: asyncio.Task[None] | None = None
@@ -83,24 +84,31 @@ class Reception:
         """Who answers."""
         return self._assistants[self.name]
 
-    async def seat(self, name: str, history: llm.ChatContext, *, go_on: bool = False) -> Agent:
+    async def seat(
+        self,
+        name: str,
+        history: llm.ChatContext,
+        *,
+        go_on: bool = False,
+        can: tuple[Capabilities, Capabilities] | None = None,
+    ) -> Agent:
         """Let an assistant answer from now on; return the session's agent.
 
         Args:
             name: Of the assistant.
             history: What has been said.
             go_on: It takes over, and speaks at once.
+            can: What its ears and its voice can do; None: they are asked.
 
         Raises:
             ParleyError: A model cannot be asked what it can do.
         """
         assistant = self._assistants[name]
         self._models.choose(assistant.models)
-        hearing, speaking, thinking = await asyncio.gather(
-            self._models.capabilities("stt", self._context),
-            self._models.capabilities("tts", self._context),
-            self._models.capabilities("llm", self._context),
+        hearing, speaking = can or await asyncio.gather(
+            self._models.capabilities("stt", self._context), self._models.capabilities("tts", self._context)
         )
+        calls_tools = await self._calls_tools(assistant)
         self.name = name
         self._model.assistant = self._voice.assistant = self._care.assistant = assistant
         self._ears.streaming = hearing.streaming
@@ -118,13 +126,11 @@ class Reception:
         ]
         toolbox = Toolbox(assistant, own, guard)
         self._toolboxes.append(toolbox)
-        if not thinking.tools and (toolbox.tools or toolbox.remote):
-            logger.warning("the language model of %s calls no tools: it goes without", name)
-            self._model.tools = []
-        else:
-            self._model.tools = [*toolbox.tools]
-        agent = self._make(assistant, history, self._model.tools, go_on)
-        if toolbox.remote and thinking.tools:
+        self._model.tools = [*toolbox.tools] if calls_tools else []
+        agent = CallAgent(assistant, self._ears, self._voice, history, self._model.tools, goes_on=go_on)
+        if self._joining is not None:
+            self._joining.cancel()
+        if toolbox.remote and calls_tools:
             self._joining = asyncio.create_task(self._join(agent, toolbox), name="mcp tools")
         return agent
 
@@ -141,6 +147,7 @@ class Reception:
         try:
             agent = await self.seat(name, history, go_on=True)
         except ParleyError as error:
+            self._models.choose(self.assistant.models)
             raise llm.ToolError(f"the models of {name} are not there now ({error.code})") from None
         self._handed_over = True
         self.changed(name)
@@ -179,6 +186,19 @@ class Reception:
             self._joining.cancel()
             await asyncio.wait({self._joining})
         await asyncio.gather(*(toolbox.aclose() for toolbox in self._toolboxes))
+
+    async def _calls_tools(self, assistant: Assistant) -> bool:
+        """Return whether the assistant's language model calls tools; nobody is asked where there are none."""
+        if not assistant.tools and not assistant.mcp:
+            return False
+        try:
+            can = await self._models.capabilities("llm", replace(self._context, timeout=CAN_SECONDS))
+        except ParleyError as error:
+            logger.info("it is not known whether the language model calls tools (%s)", error.code)
+            return True
+        if not can.tools:
+            logger.warning("the language model calls no tools: the assistant goes without")
+        return can.tools
 
     async def _join(self, agent: Agent, toolbox: Toolbox) -> None:
         """Give the agent the tools of its MCP servers: nobody waits for them before the greeting."""

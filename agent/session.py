@@ -12,18 +12,18 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import NOT_GIVEN, Agent, AgentSession, ModelSettings, inference, llm, stt, utils
+from livekit.agents import NOT_GIVEN, AgentSession, inference, llm, utils
 from livekit.agents.voice import room_io
 
 from agent.adapters import LanguageModel, Recogniser, SharedVad, Voice
 from agent.assistants import Assistants
 from agent.care import Care
 from agent.carrier import MOVE_TOPIC
-from agent.config import Assistant, CallRequest, Turns
+from agent.config import CallRequest, Turns
 from agent.continuity import Continuity, history
 from agent.ears import SAMPLE_RATE, WINDOW_MS, Ears
 from agent.files import Files, Status
@@ -48,46 +48,6 @@ MOVE_SECONDS = 20.0
 """How long a call that is to move waits for the end of a turn."""
 
 Event = dict[str, Any]
-
-
-class CallAgent(Agent):
-    """The assistant in one call: its nodes are Parley's ears and voice."""
-
-    def __init__(
-        self,
-        assistant: Assistant,
-        ears: Ears,
-        voice: Voice,
-        history: llm.ChatContext,
-        tools: Sequence[llm.Tool] = (),
-        *,
-        goes_on: bool = False,
-    ) -> None:
-        super().__init__(instructions=assistant.instructions, chat_ctx=history, tools=[*tools])
-        self._ears, self._voice, self._goes_on = ears, voice, goes_on
-
-    async def on_enter(self) -> None:
-        """Go on with the caller, where another assistant has handed over."""
-        if self._goes_on:
-            self.session.generate_reply()
-
-    async def stt_node(
-        self, audio: AsyncIterable[rtc.AudioFrame], model_settings: ModelSettings
-    ) -> AsyncGenerator[stt.SpeechEvent, None]:
-        """Hear."""
-        async for event in self._ears.transcribe(audio):
-            yield event
-
-    async def tts_node(
-        self, text: AsyncIterable[str], model_settings: ModelSettings
-    ) -> AsyncGenerator[rtc.AudioFrame, None]:
-        """Speak."""
-        frames = self._voice.speak(text)
-        try:
-            async for frame in frames:
-                yield frame
-        finally:
-            await frames.aclose()
 
 
 class Call:
@@ -196,12 +156,8 @@ class Call:
         people = People(room, self.end)
         keypad = Keypad(session, lambda: people.served)
         care = Care(session, assistant, self.end)
-
-        def make(who: Assistant, history: llm.ChatContext, tools: Sequence[llm.Tool], goes_on: bool) -> Agent:
-            return CallAgent(who, ears, voice, history, tools, goes_on=goes_on)
-
         used = self.recorder.tool_used
-        reception = Reception(self._assistants, self._models, model, voice, ears, care, room, self._context, make, used)
+        reception = Reception(self._assistants, self._models, model, voice, ears, care, room, self._context, used)
         reception.changed = lambda name: self._keeper.note(assistant=name)
         turns = TurnLog(session, self._models, {"llm": model.span, "tts": voice.span}, lambda: model.called)
         turns.on_turn = lambda turn: self._publish(room, turn)
@@ -223,7 +179,7 @@ class Call:
             await asyncio.gather(
                 mouth.publish(),
                 session.start(
-                    await reception.seat(name, history(left)),
+                    await reception.seat(name, history(left), can=(hearing, speaking)),
                     room=room,
                     room_options=_io_options(people.served),
                     record=False,

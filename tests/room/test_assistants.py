@@ -13,7 +13,7 @@ from cluster.robot import Access, Robot
 from serve.config import ModelConfig
 from tests.conftest import Parley
 from tests.room.doors import Door
-from tests.room.test_changes import deploy, here, put_back
+from tests.room.test_changes import Say, deploy, here, put_back
 
 pytestmark = [pytest.mark.room, pytest.mark.timeout(300)]
 
@@ -31,7 +31,8 @@ def staff(parley: Parley) -> Generator[Parley]:
         {"greeting": "The clerk speaks.", "tools": ["opening_hours"], "models": {"llm": FAKE.name}, "numbers": [NUMBER]}
     )
     porter = clerk.model_copy(update={"greeting": "The porter speaks.", "tools": ("end_call",), "numbers": ()})
-    agent = before.agent.model_copy(update={"assistants": {"clerk": clerk, "porter": porter}})
+    guide = clerk.model_copy(update={"greeting": "The guide speaks.", "tools": ("hand_over",), "numbers": ()})
+    agent = before.agent.model_copy(update={"assistants": {"clerk": clerk, "porter": porter, "guide": guide}})
     after = before.model_copy(update={"models": [*before.models, FAKE], "agent": agent})
     with put_back(before):
         deploy(after)
@@ -89,8 +90,22 @@ async def test_the_dispatch_says_who_answers_and_the_assistant_hangs_up(staff: P
     await staff.until_calls(0)
 
 
+async def test_another_assistant_takes_over_and_hears_the_caller(staff: Parley, say: Say) -> None:
+    async with Robot(staff.page, asking_for(staff, "guide")) as robot:
+        await greeted(robot, "The guide speaks.")
+        await robot.type("Please call somebody else.")
+        turn = await asyncio.wait_for(robot.turns.get(), 30)
+        assert turn["models"]["llm"] != FAKE.name
+        assert turn["answer"]
+        await robot.quiet(0.5, 30)
+        await robot.say(say("What is the capital of France?").samples)
+        turn = await asyncio.wait_for(robot.turns.get(), 30)
+        assert "france" in turn["heard"].lower() or "capital" in turn["heard"].lower(), turn
+        assert (turn["error"], turn["typed"]) == (None, False)
+
+
 async def test_who_is_not_there_is_refused_with_the_choices(staff: Parley) -> None:
     async with httpx.AsyncClient(timeout=10) as http:
         answer = await http.post(f"{staff.page}/api/v1/token", json={"assistant": "nobody"})
     assert answer.status_code == 422
-    assert "default, clerk, porter" in answer.json()["detail"]
+    assert "default, clerk, porter, guide" in answer.json()["detail"]

@@ -8,15 +8,14 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
-from livekit.agents import Agent, AgentSession, llm
+from livekit.agents import AgentSession, llm
 from livekit.agents.voice import io
 
 from agent.adapters import LanguageModel
 from agent.assistants import Assistants
 from agent.care import Care
-from agent.config import DEFAULT, AgentConfig, Assistant
+from agent.config import DEFAULT, AgentConfig
 from agent.reception import Reception
-from agent.session import CallAgent
 from serve.client import Models
 from serve.config import Routes
 from serve.contracts import Capabilities, ChatChunk, ChatRequest, RequestContext, Role, ToolCall
@@ -125,11 +124,8 @@ class FakeCall:
         self.used: list[dict[str, Any]] = []
         voice, ears = cast(Any, self.voice), cast(Any, self.ears)
 
-        def make(who: Assistant, history: llm.ChatContext, tools: Sequence[llm.Tool], goes_on: bool) -> Agent:
-            return CallAgent(who, ears, voice, history, tools, goes_on=goes_on)
-
         self.reception = Reception(
-            Assistants(config), models, self.model, voice, ears, self.care, self.room, CONTEXT, make, self.used.append
+            Assistants(config), models, self.model, voice, ears, self.care, self.room, CONTEXT, self.used.append
         )
         self.session.on("conversation_item_added", lambda event: self.reception.heard(event.item))
         self.spoken = Spoken()

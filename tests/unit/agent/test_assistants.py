@@ -170,6 +170,13 @@ async def test_assistants_do_not_hand_a_silent_caller_round() -> None:
         assert call.reception.name == "hilfe"
 
 
+async def test_without_a_name_the_first_other_takes_over() -> None:
+    async with calling(HOUSE, [ToolCall("c", "hand_over", "{}"), "Sales here."]) as call:
+        await call.say("Somebody else, please.")
+        await call.spoken.until("Sales here.")
+        assert call.reception.name == "sales"
+
+
 async def test_a_name_that_is_none_is_told_to_the_model() -> None:
     async with calling(HOUSE, [hand_over("boss"), "There is no boss."]) as call:
         await call.say("The boss, please.")

@@ -103,6 +103,15 @@ async def test_a_long_pause_makes_two_utterances(ears: Ears) -> None:
     assert heard.count(S.FINAL_TRANSCRIPT) == 2
 
 
+async def test_another_assistant_hears_with_the_same_ears(ears: Ears) -> None:
+    for _ in range(2):
+        events = ears.activity()
+        heard, _seen = await hear(ears, (0.3, 0), (1.0, 1000), (0.5, 0))
+        assert heard.count(S.FINAL_TRANSCRIPT) == 1
+        assert ears.vad_events is events, "who listens before the ears begin hears them"
+        assert events.closed
+
+
 async def test_a_silent_call_tells_the_session_nothing(ears: Ears) -> None:
     await hear(ears, (1.0, 0))
     assert ears.vad_events.empty()
