@@ -37,9 +37,6 @@ class Event:
         return {"type": self.type, **dataclasses.asdict(self)}
 
 
-# A job's life, as LiveKit names it.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrypoint(Event):
     """A replica takes the call; `identity` is the agent's, `resumed`: another replica has left it."""
@@ -82,9 +79,6 @@ class Cleanup(Event):
     type: ClassVar[str] = "cleanup"
     reason: str
     seconds: float
-
-
-# How a call survives: LiveKit has no words for these.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,13 +364,9 @@ class UserTranscriptionTimeout(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolExecutionUpdated(Event):
-    """A tool: `update` is tool_call_started or tool_call_ended.
+    """A tool: `update` is tool_call_started or tool_call_ended, `outcome` then ok, error, late or cancelled.
 
-    Attributes:
-        call_id: Of this use of it.
-        name: Of the tool.
-        duration: Seconds from start to end; None until it has ended.
-        outcome: ok, error, late or cancelled; "" until it has ended.
+    `duration`: seconds from start to end; None until it has ended.
     """
 
     type: ClassVar[str] = "tool_execution_updated"
@@ -410,9 +400,3 @@ def kinds() -> dict[str, type[Event]]:
     """Return all classes of records by their type."""
     found = [each for each in globals().values() if isinstance(each, type) and issubclass(each, Event)]
     return {each.type: each for each in found if "type" in vars(each)}
-
-
-def fields(kind: type[Event]) -> tuple[str, ...]:
-    """Return the names of what a record has beside what all have."""
-    common = {field.name for field in dataclasses.fields(Event)}
-    return tuple(field.name for field in dataclasses.fields(kind) if field.name not in common)
