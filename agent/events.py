@@ -105,9 +105,6 @@ class CallAdopted(Event):
     dispatcher: str
 
 
-# The room (livekit.rtc.Room).
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParticipantConnected(Event):
     """Somebody is in the room: came in, or was there before the agent."""
@@ -296,7 +293,7 @@ class Disconnected(Event):
     reason: str
 
 
-# The conversation (livekit.agents.AgentSession).
+# From here on, the conversation (livekit.agents.AgentSession); before it, the room (livekit.rtc.Room).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
