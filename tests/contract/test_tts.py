@@ -114,7 +114,8 @@ async def test_eight_at_once_do_not_mix(tts: TextToSpeech) -> None:
     texts = [f"Number {n}. {TEXT}" * (1 + n % 3) for n in range(8)]
     alone = [len(heard(await spoken(tts, SpeechRequest(text)))) for text in texts]
     together = await asyncio.gather(*(spoken(tts, SpeechRequest(text)) for text in texts))
-    assert [len(heard(chunks)) for chunks in together] == pytest.approx(alone, rel=0.02)
+    # Flite gives or takes a few hundredths of a second; texts that mix would be off by a half at least.
+    assert [len(heard(chunks)) for chunks in together] == pytest.approx(alone, rel=0.1)
 
 
 async def test_well_after_a_failure(tts: TextToSpeech) -> None:
