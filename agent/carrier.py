@@ -31,6 +31,9 @@ logger = logging.getLogger("ray.serve")
 RESUME_SECONDS = 60.0
 """How long a broken call waits for another replica; its caller is in the room and hears nothing."""
 
+MOST_LOSSES = 5
+"""Replicas that one call may lose within `RESUME_SECONDS`: a call that breaks every one must not go round for ever."""
+
 ADOPT_SECONDS = 5.0
 MOVE_TOPIC = "parley.move"
 """Data on this topic, from LiveKit's API alone, asks the agent to let the call go at the end of a turn."""
@@ -135,6 +138,7 @@ class Carrier:
             request = self._named(request)
         outcome: Outcome = "lost"
         gone_since = 0.0
+        losses: list[float] = []
         while True:
             async with reservation.stack:
                 handle = self.agents.options(method_name="call", stream=True)
@@ -146,6 +150,12 @@ class Carrier:
             gone_since = gone_since or time.monotonic()
             if held.epoch:
                 request, gone_since = replace(request, over=held.epoch), time.monotonic()
+            losses = [when for when in losses if time.monotonic() - when < RESUME_SECONDS] + [time.monotonic()]
+            if len(losses) > MOST_LOSSES:
+                logger.error("call %s broke %d times: it is at fault itself", request.room, len(losses))
+                return outcome
+            if len(losses) > 1:
+                await asyncio.sleep(0.1 * 2 ** len(losses))
             logger.warning("call %s: %s, trying another replica", request.room, outcome)
             await self._remove(request)
             request = self._named(request)
