@@ -48,7 +48,7 @@ test-vllm: $(UV) ## The language model suite on the real vLLM, on the CPU, in a 
 	.venv-vllm/bin/python -m pytest tests/contract/test_llm.py tests/contract/test_vllm.py -k vllm $(ARGS)
 
 chaos: setup ## Kill each kind of process twenty times under live calls (an hour); figures for docs/reliability.md
-	@$(BIN)/parley up --detach --profile local --no-call
+	@$(BIN)/parley up --detach --profile spare --no-call
 	@$(BIN)/parley bench chaos --times 20; status=$$?; $(BIN)/parley down; exit $$status
 
 clean: down ## Remove what setup made inside this folder

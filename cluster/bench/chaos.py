@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -83,11 +83,12 @@ class Killer:
             await robot.answered(wait=20)
             await robot.heard_after(robot.joined, 15)
             await robot.quiet(0.5, 15)
-            process = await self._process(victim, robot.name)
+            suspects = await self._suspects(victim, robot.name)
+            before = {pid: _used(pid) for pid in suspects}
             asking = asyncio.create_task(robot.say(question))
             if phase == "listening":
                 await asyncio.sleep(0.4 * len(question) / RATE)
-                killed = _kill(process)
+                killed = _kill(_busiest(before))
                 asked = await asking
             else:
                 asked = await asking
@@ -96,7 +97,7 @@ class Killer:
                 else:
                     await robot.heard_after(asked, ANSWER_SECONDS)
                     await asyncio.sleep(0.5)
-                killed = _kill(process)
+                killed = _kill(_busiest(before))
             answered = await self._turns(robot)
             silence = _silence(robot, max(asked, killed), killed)
             goes_on = await self._goes_on(robot, again)
@@ -124,12 +125,12 @@ class Killer:
         except (Unavailable, TimeoutError):
             return False
 
-    async def _process(self, victim: Victim, room: str) -> int:
+    async def _suspects(self, victim: Victim, room: str) -> list[int]:
+        """Return the processes of which one serves this call; which of a model's replicas, nobody knows beforehand."""
         if victim not in ("agent", "dispatcher"):
-            model = self._profile.routes.model(victim)
-            return (await self._replicas(model)).popitem()[1]
+            return list((await self._replicas(self._profile.routes.model(victim))).values())
         lease = await self._lease(room)
-        return (await self._replicas(victim))[lease.owner if victim == "agent" else lease.dispatcher]
+        return [(await self._replicas(victim))[lease.owner if victim == "agent" else lease.dispatcher]]
 
     async def _lease(self, room: str) -> Lease:
         async with asyncio.timeout(WHOLE_SECONDS):
@@ -166,10 +167,23 @@ class Killer:
             raise ParleyError(f"the cluster was not whole again within {WHOLE_SECONDS:.0f} s") from None
 
 
+def _family(process: int) -> list[psutil.Process]:
+    return [*psutil.Process(process).children(recursive=True), psutil.Process(process)]
+
+
+def _used(process: int) -> float:
+    """Return the processor seconds of a process and its children."""
+    return sum(sum(each.cpu_times()[:2]) for each in _family(process))
+
+
+def _busiest(before: Mapping[int, float]) -> int:
+    """Return the process that has worked most since: the one that serves the only call there is."""
+    return max(before, key=lambda process: _used(process) - before[process])
+
+
 def _kill(process: int) -> float:
     """Kill a process and its children, as a machine that goes dark would."""
-    family = [*psutil.Process(process).children(recursive=True), psutil.Process(process)]
-    for each in family:
+    for each in _family(process):
         os.kill(each.pid, signal.SIGKILL)
     return time.perf_counter()
 
