@@ -27,11 +27,11 @@ from livekit.agents import (
 )
 from livekit.agents.types import USERDATA_TTS_STARTED_TIME
 
-from agent.config import Assistant
 from agent.ears import WINDOW_MS, Ears
 from agent.keeper import Answer
 from agent.library import Library
 from agent.pieces import Pieces
+from serve.assistant import Assistant
 from serve.client import Models
 from serve.contracts import ChatRequest, RequestContext, SpeechRequest, TranscribeRequest
 from serve.errors import ParleyError

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from livekit import rtc
 
-from agent.config import DEFAULT, AgentConfig, Assistant
+from agent.config import DEFAULT, AgentConfig
+from serve.assistant import Assistant
 
 logger = logging.getLogger("ray.serve.parley")
 

@@ -1,6 +1,6 @@
-"""What a product's backend is told of calls: who joined, what was said, which files came, what it used.
+"""What a product's backend is told of calls (`serve/records.py`), and how.
 
-Each is a record with an id of its own. It goes through an outbox (`agent/outbox/`) that outlives the replica, to a sink
+Each record goes through an outbox (`agent/outbox/`) that outlives the replica, to a sink
 (the API's database, or a file): delivered at least once, in order within a call, stored once by its id.
 """
 
@@ -11,159 +11,20 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from typing import Any, Protocol
 
 from serve.contracts import Role, Usage
-
-RECORD_BYTES = 2**20
-"""The largest record, as JSON."""
-
-
-class Record(BaseModel):
-    """What all records have.
-
-    Attributes:
-        id: A UUID; two records with the same id are the same record.
-        call: The room's name.
-        epoch: Of the lease under which it was made: later replicas have higher ones.
-        sequence: 1, 2, ... within the epoch.
-        time: Seconds since 1970.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    call: str
-    epoch: int
-    sequence: int
-    time: float
-
-
-class AgentJoined(Record):
-    """An agent carries the call from now on; an epoch above 1: it took the call over.
-
-    Attributes:
-        agent: The agent's name.
-        replica: The lease's owner.
-    """
-
-    kind: Literal["agent_joined"] = "agent_joined"
-    agent: str
-    replica: str
-
-
-class ParticipantConnected(Record):
-    """Somebody came into the room.
-
-    Attributes:
-        identity: LiveKit's, unique in the room.
-        name: As shown; may be empty.
-        medium: "standard" (browser), "sip" (phone), or another of LiveKit's participant kinds.
-        attributes: LiveKit's, such as `sip.phoneNumber`.
-    """
-
-    kind: Literal["participant_connected"] = "participant_connected"
-    identity: str
-    name: str = ""
-    medium: str = "standard"
-    attributes: dict[str, str] = {}
-
-
-class ParticipantDisconnected(Record):
-    """Somebody left it, for LiveKit's reason."""
-
-    kind: Literal["participant_disconnected"] = "participant_disconnected"
-    identity: str
-    reason: str = ""
-
-
-class Turn(Record):
-    """A question and the answer as far as it was heard.
-
-    Attributes:
-        turn: 1, 2, ...
-        heard: The question's text.
-        answer: What of the answer was heard.
-        interrupted: It was cut off.
-        typed: The question was typed.
-        error: Name of the error where there is no answer.
-        measures: What else is known of it (`agent/turns.py`): stages, timeline, models.
-    """
-
-    kind: Literal["turn"] = "turn"
-    turn: int
-    heard: str
-    answer: str
-    interrupted: bool = False
-    typed: bool = False
-    error: str | None = None
-    measures: dict[str, JsonValue] = {}
-
-
-class FileReceived(Record):
-    """A file came into the conversation; its bytes are elsewhere.
-
-    Attributes:
-        file: Its id.
-        name: As the sender calls it.
-        media_type: Such as `text/csv`.
-        size: Bytes.
-        sender: Identity of the participant.
-        location: Where the bytes are; empty: not kept.
-        text: What was read from it.
-    """
-
-    kind: Literal["file"] = "file"
-    file: str
-    name: str
-    media_type: str
-    size: int
-    sender: str = ""
-    location: str = ""
-    text: str = ""
-
-
-class Conversation(Record):
-    """The conversation as it stands: the newest one of a call replaces those before.
-
-    Attributes:
-        messages: In OpenAI's chat shapes.
-        reason: Why the call ended; empty while it goes on.
-    """
-
-    kind: Literal["conversation"] = "conversation"
-    messages: list[dict[str, JsonValue]]
-    reason: str = ""
-
-
-class Used(Record):
-    """What a call used of one model since the record before; they add up.
-
-    Attributes:
-        role: What for.
-        model: Whose.
-        used: Fields of `serve.contracts.Usage`.
-    """
-
-    kind: Literal["usage"] = "usage"
-    role: Role
-    model: str
-    used: dict[str, float]
-
-
-AnyRecord = Annotated[
-    AgentJoined | ParticipantConnected | ParticipantDisconnected | Turn | FileReceived | Conversation | Used,
-    Field(discriminator="kind"),
-]
-
-_records: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
-
-
-def read(body: bytes) -> AnyRecord:
-    """Return the record that a JSON object is; pydantic's ValidationError where it is none that is known here."""
-    return _records.validate_json(body)
+from serve.records import (
+    AgentJoined,
+    AnyRecord,
+    Conversation,
+    Events,
+    FileReceived,
+    ParticipantConnected,
+    ParticipantDisconnected,
+    Turn,
+    Used,
+)
 
 
 class Outbox(Protocol):
@@ -217,9 +78,10 @@ class Backend:
         self._outbox, self._call, self._epoch, self._clock = outbox, call, epoch, clock
         self._sequence = 0
 
-    def agent_joined(self, agent: str, replica: str) -> asyncio.Future[bool]:
-        """An agent carries the call."""
-        return self._outbox.put(AgentJoined(**self._next(), agent=agent, replica=replica))
+    def agent_joined(self, agent: str, replica: str, *, assistant: str = "", tenant: str = "") -> asyncio.Future[bool]:
+        """An agent carries the call, for the assistant and the tenant that its dispatch names."""
+        who = AgentJoined(**self._next(), agent=agent, replica=replica, assistant=assistant, tenant=tenant)
+        return self._outbox.put(who)
 
     def participant_connected(
         self, identity: str, name: str = "", medium: str = "standard", attributes: Mapping[str, str] | None = None
@@ -273,6 +135,10 @@ class Backend:
         """This is the conversation now; with a reason, the call has ended."""
         said = {"messages": [dict(message) for message in messages], "reason": reason}
         return self._outbox.put(Conversation.model_validate({**self._next(), **said}))
+
+    def events(self, events: Sequence[Mapping[str, Any]]) -> asyncio.Future[bool]:
+        """These happened since the last time (`agent/events.py`)."""
+        return self._outbox.put(Events.model_validate({**self._next(), "events": [dict(event) for event in events]}))
 
     def usage(self, role: Role, model: str, used: Usage) -> asyncio.Future[bool]:
         """So much was used since the last time."""

@@ -14,9 +14,9 @@ import aiohttp
 from livekit import api, rtc
 from livekit.agents import Agent, RunContext, llm
 
-from agent.config import Assistant
 from agent.livekit import livekit_api
 from agent.tools import Guard, raw_tool
+from serve.assistant import Assistant
 
 logger = logging.getLogger("ray.serve.parley")
 

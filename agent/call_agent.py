@@ -8,8 +8,8 @@ from livekit import rtc
 from livekit.agents import Agent, ModelSettings, llm, stt
 
 from agent.adapters import Voice
-from agent.config import Assistant
 from agent.ears import Ears
+from serve.assistant import Assistant
 
 
 class CallAgent(Agent):

@@ -10,8 +10,8 @@ from typing import Any
 from livekit.agents import AgentSession, utils
 from livekit.agents.voice import SpeechHandle
 
-from agent.config import Assistant
 from agent.texts import Text, text
+from serve.assistant import Assistant
 
 logger = logging.getLogger("ray.serve.parley")
 

@@ -7,9 +7,8 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field, model_validator
 
-from agent.assistant import Limits, McpServer, Texts, ToolLimits
+from serve.assistant import Assistant
 from serve.config import Name, Replicas, Resources, Strict
-from serve.contracts import Role
 
 APPLICATION, DEPLOYMENT = "agent", "Agent"
 """Where a call is a request, as Serve and its dashboard show it."""
@@ -19,45 +18,6 @@ DEFAULT = "default"
 
 DISPATCHER = ("Dispatcher", "dispatcher")
 """Deployment and application that take LiveKit's jobs and hold the requests of calls."""
-
-
-class Example(Strict):
-    """One exchange that shows the model how to answer; small models need it."""
-
-    user: str
-    assistant: str
-
-
-class Assistant(Strict):
-    """Who answers."""
-
-    description: str = Field(default="", description="What it is there for, in a line, for those who may hand over")
-    instructions: str = (
-        "You are a friendly voice assistant. Answer in English, in one or two short spoken sentences. "
-        "Use plain words, no lists, no symbols."
-    )
-    examples: list[Example] = Field(default_factory=list[Example])
-    greeting: str = Field(default="Hello! How can I help you?", description="Spoken first; empty: the caller begins")
-    language: str = Field(default="en", description="BCP 47; auto: the caller's, where the models can tell")
-    voice: str | None = None
-    max_tokens: int = Field(default=80, ge=1, le=4096)
-    file_characters: int = Field(
-        default=1200, ge=0, le=200_000, description="Of callers' files, in one prompt: the model must have room"
-    )
-    models: dict[Role, Name] = Field(
-        default_factory=dict[Role, Name], description="Models asked first, by role; the routes stand by"
-    )
-    tools: tuple[str, ...] = Field(default=(), description="Names of tools (docs/tools.md)")
-    mcp: tuple[McpServer, ...] = Field(default=(), description="Servers whose tools it has, too")
-    tool_limits: ToolLimits = Field(default_factory=ToolLimits)
-    limits: Limits = Field(default_factory=Limits)
-    texts: Texts = Field(default_factory=Texts)
-    numbers: tuple[str, ...] = Field(default=(), description="Telephone numbers whose callers it answers")
-    person: str | None = Field(
-        default=None,
-        pattern=r"^(tel|sip):",
-        description="Where transfer_to_person puts callers through: tel:+... or sip:",
-    )
 
 
 class Turns(Strict):

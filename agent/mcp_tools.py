@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 from livekit.agents import llm
 
-from agent.assistant import McpServer
+from serve.assistant import McpServer
 
 logger = logging.getLogger("ray.serve.parley")
 

@@ -16,11 +16,11 @@ from agent.assistants import Assistants
 from agent.builtin_tools import SPEAK_SECONDS, built_in, handed_over
 from agent.call_agent import CallAgent
 from agent.care import Care
-from agent.config import Assistant
 from agent.ears import Ears
 from agent.files import read_file
 from agent.texts import text
 from agent.tools import Guard, Toolbox, Used
+from serve.assistant import Assistant
 from serve.client import Models
 from serve.contracts import Capabilities, RequestContext, Transcript
 from serve.errors import ParleyError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from agent.config import Assistant
+from serve.assistant import Assistant
 
 Text = Literal[
     "filler",

@@ -20,9 +20,8 @@ from livekit.agents import RunContext, llm
 from livekit.agents.voice import SpeechHandle
 
 from agent import tool_names
-from agent.assistant import ToolLimits
-from agent.config import Assistant
 from agent.mcp_tools import McpTools
+from serve.assistant import Assistant, ToolLimits
 
 logger = logging.getLogger("ray.serve.parley")
 

@@ -9,9 +9,9 @@ import time
 from collections import deque
 from itertools import islice
 
-from agent.backend import RECORD_BYTES, AnyRecord
 from agent.outbox.store import Entry, Store
 from serve.errors import Unavailable
+from serve.records import RECORD_BYTES, AnyRecord
 
 logger = logging.getLogger("ray.serve.parley")
 

@@ -8,9 +8,10 @@ import random
 
 from pydantic import ValidationError
 
-from agent.backend import AnyRecord, Sink, read
+from agent.backend import Sink
 from agent.outbox.store import Store, Stored
 from serve.errors import BadRequest, Unavailable
+from serve.records import AnyRecord, read
 
 logger = logging.getLogger("ray.serve.parley")
 

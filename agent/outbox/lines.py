@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.backend import AnyRecord
+from serve.records import AnyRecord
 
 
 class LinesSink:

@@ -16,13 +16,14 @@ import pytest
 import pytest_asyncio
 
 from agent import backend
-from agent.backend import AnyRecord, Backend, Turn
+from agent.backend import Backend
 from agent.outbox import Buffer, Courier, LinesSink
 from agent.outbox.redis import RedisStore
 from agent.outbox.sqlite import SqliteStore
 from agent.outbox.store import Entry, Store
 from serve.contracts import Usage
 from serve.errors import BadRequest, Unavailable
+from serve.records import AnyRecord, Turn
 from tests.conftest import ROOT
 from tests.redis_server import RedisServer
 

@@ -8,8 +8,8 @@ from collections.abc import Generator
 import httpx
 import pytest
 
-from agent.config import Assistant
 from cluster.robot import Access, Robot
+from serve.assistant import Assistant
 from serve.config import ModelConfig
 from tests.conftest import Parley
 from tests.room.doors import Door

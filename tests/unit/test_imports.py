@@ -12,7 +12,11 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("serve", "agent", "api", "cluster")
-FROM_SERVE = {"serve.client", "serve.contracts", "serve.errors", "serve.config", "serve.settings"}
+FROM_SERVE = {
+    f"serve.{name}" for name in ("client", "contracts", "errors", "config", "settings", "assistant", "records")
+}
+"""The last two are what the call plane and the backend have in common."""
+
 BASE = {
     f"serve.{name}"
     for name in (

@@ -8,7 +8,7 @@ import pytest
 from livekit.agents import llm
 
 from agent.adapters import LanguageModel
-from agent.config import Assistant, Example
+from serve.assistant import Assistant, Example
 from serve.client import Models
 from serve.contracts import RequestContext
 

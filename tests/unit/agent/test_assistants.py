@@ -13,10 +13,11 @@ from aiohttp import web
 from livekit import api, rtc
 
 from agent.assistants import ATTRIBUTE, CALLED, Assistants, asked_for
-from agent.config import AgentConfig, Assistant
+from agent.config import AgentConfig
 from agent.reception import listed
 from agent.texts import text
 from api.routes.token import ASSISTANT
+from serve.assistant import Assistant
 from serve.contracts import Capabilities, ChatChunk, ToolCall, Transcript
 from serve.errors import EngineFailed
 from serve.settings import settings

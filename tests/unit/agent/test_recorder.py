@@ -12,12 +12,13 @@ from livekit import rtc
 from livekit.agents import AgentSession, llm
 from livekit.agents.voice import events as livekit
 
-from agent.backend import AnyRecord, Backend
+from agent.backend import Backend
 from agent.events import Event
 from agent.recorder import KEPT, UNTOLD, Recorder
 from agent.state import Lease
 from serve.contracts import Usage
 from serve.errors import Unavailable
+from serve.records import AnyRecord
 
 pytestmark = pytest.mark.unit
 

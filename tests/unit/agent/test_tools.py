@@ -14,8 +14,8 @@ import pytest
 from livekit.agents import llm
 
 from agent import tool_names
-from agent.assistant import ToolLimits
 from agent.tools import Guard, function
+from serve.assistant import ToolLimits
 from serve.contracts import Capabilities, ChatChunk, ToolCall
 from tests.unit.agent.fake_call import calling
 
