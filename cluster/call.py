@@ -130,8 +130,13 @@ def read_wav(path: Path) -> Utterance:
     return Utterance(samples)
 
 
-async def speak(texts: Sequence[str]) -> list[Utterance]:
-    """Speak texts with the embedded voice, in this process: the cluster hears them as it hears any caller."""
+async def speak(texts: Sequence[str], *, speed: float = 1.0) -> list[Utterance]:
+    """Speak texts with the embedded voice, in this process: the cluster hears them as it hears any caller.
+
+    Args:
+        texts: What to say.
+        speed: Of the voice; 1.0 is its own.
+    """
     from cluster.voices import embedded_voice
     from serve import audio
     from serve.contracts import SpeechRequest
@@ -143,7 +148,7 @@ async def speak(texts: Sequence[str]) -> list[Utterance]:
             if not text.strip():
                 raise BadRequest("--text", "there is nothing to say")
             pcm = b""
-            async for chunk in voice.speak(SpeechRequest(text)):
+            async for chunk in voice.speak(SpeechRequest(text, speed=speed)):
                 pcm += audio.resample(chunk.audio, chunk.sample_rate, RATE) if chunk.audio else b""
             spoken.append(Utterance(np.frombuffer(pcm, dtype=np.int16), text))
         return spoken

@@ -183,19 +183,20 @@ class Robot:
             await asyncio.sleep(max(0.02, missing))
         raise Unavailable(f"the agent was not quiet within {most:.0f} s")
 
-    async def say(self, samples: Samples) -> float:
+    async def say(self, samples: Samples, *, audible: bool = True) -> float:
         """Send speech at the pace of speech.
 
         Args:
             samples: pcm16 mono at `RATE`.
+            audible: Refuse what nobody would hear.
 
         Returns:
-            When the last audible 10 ms was sent.
+            When the last audible 10 ms was sent; of what is all faint, the last one.
         """
         loud = np.flatnonzero(loud_frames(samples))
-        if not len(loud):
+        if audible and not len(loud):
             raise BadRequest("wav", "there is nothing to hear in it")
-        self._last_loud = int(loud[-1] + 1) * (RATE // 100)
+        self._last_loud = int(loud[-1] + 1) * (RATE // 100) if len(loud) else len(samples)
         self._spoken_at = asyncio.get_running_loop().create_future()
         self._outgoing = samples
         async with asyncio.timeout(len(samples) / RATE + 10):
@@ -211,6 +212,11 @@ class Robot:
         first = self._first_after(when)
         assert first is not None
         return first
+
+    def received(self, start: float, end: float) -> Samples:
+        """Return what came between two moments of the robot's clock: pcm16 mono at `RATE`."""
+        parts = [part for at, part in self._received if start <= at <= end]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
     def record(self, path: Path) -> None:
         """Write both sides as a stereo WAV: the caller left, the agent right, as they sounded together."""

@@ -63,6 +63,22 @@ def barge_in_(times: TIMES = 10, as_json: JSON = False) -> None:
     _show([_run(voice.barge_in(run.addresses["page"] or "", _say, times=times))], as_json)
 
 
+@app.command("turns")
+def turns_(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=50, help="Times the whole set is tried.")] = 1,
+    only: Annotated[str | None, typer.Option("--only", help="One kind, as cluster/bench/turns.yaml names it.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Pauses, corrections, back-channels, noise and interruptions: how many turns are taken rightly.
+
+    Example: parley bench turns --only back-channel
+    """
+    from cluster.bench import turns
+
+    run, _ = _up()
+    _show([_run(turns.turns(run.addresses["page"] or "", _say, rounds=rounds, only=only))], as_json)
+
+
 @app.command("join")
 def join_(times: TIMES = 10, as_json: JSON = False) -> None:
     """From joining the room to the agent's first audible sample.
