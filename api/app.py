@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
+from api.access.local import LocalDoorman
 from api.auth import LoopbackOnly
+from api.background import Background
 from api.config import ApiConfig
+from api.db import Database, migrate, open_database
 from api.openai import chat, models, speech, transcriptions, unknown
 from api.openai.catalog import Catalog
 from api.openai.errors import PREFIX
@@ -25,6 +30,9 @@ PAGE = Path(__file__).parent / "web" / "dist"
 """The built page; `make setup` builds it."""
 
 NOT_BUILT = "<!doctype html><title>Parley</title><p>The page is not built: run <code>make setup</code>.</p>"
+
+MIGRATE_SECONDS = 300.0
+"""A change of large tables takes long; other replicas wait for it."""
 
 _SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -41,6 +49,7 @@ def create_app(
     catalog: Catalog | None = None,
     request_ids: bool = True,
     assistants: Sequence[str] = ("default",),
+    database: Database | None = None,
 ) -> FastAPI:
     """Build the application.
 
@@ -51,6 +60,7 @@ def create_app(
         catalog: The models under /v1.
         request_ids: Give answers under /v1 their `x-request-id`; False where a server in front does.
         assistants: Names that a caller may ask for.
+        database: Of the backend; None: it is opened where the environment says.
     """
     app = FastAPI(
         title="Parley",
@@ -59,8 +69,12 @@ def create_app(
         docs_url="/api/docs",
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        lifespan=_lifespan,
     )
     app.state.config = config
+    app.state.database = database or open_database()
+    app.state.background = Background()
+    app.state.doormen = [LocalDoorman()] if config.local else []
     app.state.agent_name = agent_name
     app.state.assistants = assistants
     app.state.dispatchers = dispatchers
@@ -88,6 +102,19 @@ def create_app(
     app.add_middleware(Guard, local=config.local, ids=request_ids)
     app.add_middleware(SecurityHeaders)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Bring the database to this version, and do the work beside requests until the end."""
+    try:
+        async with asyncio.timeout(MIGRATE_SECONDS):
+            await migrate.upgrade(app.state.database)
+        app.state.background.start()
+        yield
+    finally:
+        await app.state.background.aclose()
+        await app.state.database.aclose()
 
 
 class SecurityHeaders:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.config import ApiConfig
+from api.db import open_database
 from api.openai.catalog import Catalog, CatalogModel
 from serve.config import Routes
 
@@ -27,6 +28,7 @@ class Api:
         self._agent_name = agent_name
         self._assistants: list[str] = []
         self._catalog = Catalog()
+        self._database = open_database()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take the catalog, the routes and the assistants; requests in progress stay where they are."""
@@ -44,6 +46,7 @@ class Api:
             self._catalog,
             request_ids=False,
             assistants=self._assistants,
+            database=self._database,
         )
 
 

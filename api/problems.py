@@ -12,6 +12,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +23,75 @@ from api.openai.errors import invalid as openai_invalid
 from serve.errors import ParleyError
 
 logger = logging.getLogger("ray.serve")
+
+
+class Problem(Exception):
+    """What a handler answers instead of a result.
+
+    Args:
+        status: HTTP's.
+        title: What kind of thing is wrong.
+        detail: What is wrong here, and what would be right.
+        headers: Of the answer.
+        more: Members of the problem document beside these, as `errors` for fields.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(f"{title}: {detail}")
+        self.status, self.title, self.detail, self.headers, self.more = status, title, detail, headers or {}, more
+
+    @classmethod
+    def field(cls, field: str, problem: str, status: int = 422) -> Problem:
+        """Return the problem of one field."""
+        return cls(status, "Invalid request", f"{field}: {problem}", errors=[{"field": field, "problem": problem}])
+
+    @classmethod
+    def missing(cls, what: str) -> Problem:
+        """Return the problem of something that is not there, or is not this tenant's."""
+        return cls(404, "Not found", f"There is no such {what}")
+
+    def response(self) -> JSONResponse:
+        """Return the answer."""
+        answer = problem_response(self.status, self.title, self.detail, **self.more)
+        answer.headers.update(self.headers)
+        return answer
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457."""
+
+    type: str = Field(default="about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Invalid request"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["name: String should have at least 1 character"])
+    errors: list[dict[str, str]] | None = Field(default=None, examples=[[{"field": "name", "problem": "is missing"}]])
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return a route's `responses`: problems that it answers with, beside those that every route may."""
+    every = (401, 403, 422, 429, 503)
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    return {status: {"description": _TITLES[status], "content": content} for status in sorted({*every, *statuses})}
+
+
+_TITLES = {
+    400: "The request cannot be read",
+    401: "Not signed in",
+    403: "Not allowed",
+    404: "Not found",
+    409: "It stands against what is there",
+    410: "It is gone",
+    412: "It was changed meanwhile",
+    413: "Too large",
+    415: "Not a kind that is read",
+    422: "A field is not right; `errors` says which",
+    428: "If-Match is needed",
+    429: "Too many requests; Retry-After says when",
+    502: "Somebody behind this server failed",
+    503: "Something behind this server is away; try again",
+}
 
 
 def problem_response(status: int, title: str, detail: str, **more: Any) -> JSONResponse:
@@ -57,6 +129,19 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def failed(_: Request, error: Exception) -> JSONResponse:
         return translate(error).response()
 
+    async def problem(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Problem)
+        return error.response()
+
+    async def away(request: Request, error: Exception) -> JSONResponse:
+        logger.warning("the database did not answer: %s", type(error).__name__)
+        answer = refusal(request.url.path, 503, "Busy", "The database does not answer; try again", "unavailable")
+        answer.headers["retry-after"] = "2"
+        return answer
+
+    app.add_exception_handler(Problem, problem)
+    for kind in (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError):
+        app.add_exception_handler(kind, away)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     # Only the routes under /v1 raise these: others answer by themselves when a model or a dispatcher fails.

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cluster import doctor, fetch, needs, state
+from cluster import doctor, fetch, needs
 from cluster import profile as profiles
 from cluster.console import Story
 from serve import hub
 from serve.errors import ConfigError, ParleyError
+from serve.settings import home
 
 HUB = "hub"
 PROBE_SECONDS = 2.0
@@ -139,14 +140,14 @@ def _host() -> str:
 
 def _remember() -> None:
     with contextlib.suppress(OSError):
-        state.home().mkdir(parents=True, exist_ok=True, mode=0o700)
-        (state.home() / _SILENCE).write_text(hub.endpoint())
+        home().mkdir(parents=True, exist_ok=True, mode=0o700)
+        (home() / _SILENCE).write_text(hub.endpoint())
 
 
 def _silent() -> int | None:
     """Return how many minutes ago this hub kept silent, where that is not long ago."""
     try:
-        file = state.home() / _SILENCE
+        file = home() / _SILENCE
         ago = time.time() - file.stat().st_mtime
         return round(ago / 60) if 0 <= ago < REMEMBERED_SECONDS and file.read_text() == hub.endpoint() else None
     except OSError:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster import processes
 from serve.errors import ParleyError
+from serve.settings import home
 
 
 class Recorded(BaseModel):
@@ -60,15 +61,6 @@ class State(BaseModel):
     def alive(self) -> bool:
         """Whether the supervisor of this run still lives."""
         return processes.same(self.supervisor.pid, self.supervisor.created) is not None
-
-
-def home() -> Path:
-    """Return the folder for state: PARLEY_HOME, or a place of the user's own."""
-    named = os.environ.get("PARLEY_HOME")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "parley"
 
 
 def new_folder(run_id: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,7 +51,13 @@ class Settings(BaseSettings):
         livekit_api_secret: Signs tokens.
         redis_url: Of the state and the outbox (`agent.state: redis`): redis://, rediss:// (TLS), redis+cluster:// or
             rediss+cluster://.
-        parley_api_keys: Keys of the OpenAI-compatible API, comma between. None: only this machine is let in.
+        parley_api_keys: Keys of the default tenant's owner, comma between, of 16 characters or more: to begin with,
+            where nobody can sign in yet.
+        database_url: Of the backend: postgresql://... None: a SQLite file in PARLEY_HOME.
+        parley_secret: Signs cookies, cursors and links to files; the same in all replicas, 32 characters or more.
+        parley_content_keys: Encrypt what people said, where it is stored: Fernet keys, comma between, the newest first.
+            None: it is stored as it is.
+        oidc_client_secret: Of this application, at the issuer that people sign in with.
         openai_api_key: For the engines `openai-llm`, `openai-stt`, `openai-tts`.
         azure_openai_api_key: For the engines `azure-openai-llm`, `azure-openai-stt`, `azure-openai-tts`.
         azure_speech_key: For the engines `azure-speech-stt`, `azure-speech-tts`.
@@ -64,6 +71,10 @@ class Settings(BaseSettings):
     livekit_api_secret: SecretStr = Field(default=SecretStr(""))
     redis_url: SecretStr | None = None
     parley_api_keys: SecretStr = Field(default=SecretStr(""))
+    database_url: SecretStr | None = None
+    parley_secret: SecretStr | None = None
+    parley_content_keys: SecretStr = Field(default=SecretStr(""))
+    oidc_client_secret: SecretStr | None = None
     openai_api_key: SecretStr | None = None
     azure_openai_api_key: SecretStr | None = None
     azure_speech_key: SecretStr | None = None
@@ -73,6 +84,14 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """Return this process's settings, read once at first use and never at import."""
     return Settings()
+
+
+def home() -> Path:
+    """Return where this machine keeps files: PARLEY_HOME, or a place of the user's own, as `parley` itself does."""
+    if named := os.environ.get("PARLEY_HOME"):
+        return Path(named)
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "parley"
 
 
 def provider_key(variable: str, key_env: str | None = None) -> SecretStr | None:

@@ -5,9 +5,6 @@ Backend -> Buffer (this process, bounded) -> Store (SQLite file | Redis stream) 
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from agent.backend import Sink
 from agent.config import AgentConfig
 from agent.outbox.buffer import Buffer
@@ -15,8 +12,9 @@ from agent.outbox.courier import Courier
 from agent.outbox.lines import LinesSink
 from agent.outbox.store import Store
 from agent.state import redis_url
+from serve.settings import home
 
-__all__ = ["Buffer", "Courier", "LinesSink", "folder", "open_courier", "open_outbox", "open_store"]
+__all__ = ["Buffer", "Courier", "LinesSink", "open_courier", "open_outbox", "open_store"]
 
 
 def open_outbox(config: AgentConfig) -> Buffer:
@@ -32,7 +30,7 @@ def open_courier(config: AgentConfig, owner: str, sink: Sink | None = None) -> C
         owner: Id of this process.
         sink: Where records go; None: JSON lines in `records.jsonl`, beside the embedded outbox.
     """
-    return Courier(open_store(config), sink or LinesSink(folder() / "records.jsonl"), owner)
+    return Courier(open_store(config), sink or LinesSink(home() / "records.jsonl"), owner)
 
 
 def open_store(config: AgentConfig) -> Store:
@@ -44,15 +42,7 @@ def open_store(config: AgentConfig) -> Store:
     if config.state == "embedded":
         from agent.outbox.sqlite import SqliteStore
 
-        return SqliteStore(folder() / "outbox.db")
+        return SqliteStore(home() / "outbox.db")
     from agent.outbox.redis import RedisStore
 
     return RedisStore(redis_url(), config.name)
-
-
-def folder() -> Path:
-    """Return where this machine keeps files: PARLEY_HOME, or a place of the user's own, as `parley` itself does."""
-    if named := os.environ.get("PARLEY_HOME"):
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "parley"

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster import choice, doctor, needs, profile, state
+from cluster import choice, doctor, needs, profile
 from cluster.console import Story
 from cluster.up import Step
 from serve import hub, transfer
 from serve.errors import ParleyError
+from serve.settings import home
 from tests.fake_hub import FakeHub, point_to, running
 
 pytestmark = pytest.mark.unit
@@ -99,7 +100,7 @@ def test_a_hub_that_is_away_costs_no_time(fake: FakeHub, monkeypatch: pytest.Mon
     name, why = choose()
     assert name == EMBEDDED
     assert "127.0.0.1:9 is not in reach (ConnectError); PROFILE=hub asks again" in why
-    assert not list(state.home().glob("hub-*")), "it costs nothing to ask again"
+    assert not list(home().glob("hub-*")), "it costs nothing to ask again"
 
 
 def test_a_silent_hub_is_asked_once_an_hour(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,13 +116,13 @@ def test_a_silent_hub_is_asked_once_an_hour(fake: FakeHub, monkeypatch: pytest.M
     fake.hang = None
     monkeypatch.setattr(choice, "PROBE_SECONDS", 10.0)
     long_ago = time.time() - choice.REMEMBERED_SECONDS - 1
-    os.utime(state.home() / "hub-silent", (long_ago, long_ago))
+    os.utime(home() / "hub-silent", (long_ago, long_ago))
     assert choose()[0] == "hub"
 
 
 def test_another_hub_is_asked_at_once(fake: FakeHub) -> None:
-    state.home().mkdir(parents=True)
-    (state.home() / "hub-silent").write_text("https://elsewhere.example")
+    home().mkdir(parents=True)
+    (home() / "hub-silent").write_text("https://elsewhere.example")
     assert choose()[0] == "hub"
 
 

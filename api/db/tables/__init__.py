@@ -1,0 +1,30 @@
+"""The tables, by subject; importing this brings in all of them."""
+
+from api.db.tables.accounts import ApiKey, AuditEntry, IdempotentAnswer, Person, SignIn, Tenant
+from api.db.tables.assistants import Assistant, AssistantVersion
+from api.db.tables.base import Base, Tenanted
+from api.db.tables.calls import Call, CallEvent, File, LiveKitDelivery, Participant, StoredRecord, Turn, Usage
+from api.db.tables.webhooks import WebhookEndpoint, WebhookMessage
+
+__all__ = [
+    "ApiKey",
+    "Assistant",
+    "AssistantVersion",
+    "AuditEntry",
+    "Base",
+    "Call",
+    "CallEvent",
+    "File",
+    "IdempotentAnswer",
+    "LiveKitDelivery",
+    "Participant",
+    "Person",
+    "SignIn",
+    "StoredRecord",
+    "Tenant",
+    "Tenanted",
+    "Turn",
+    "Usage",
+    "WebhookEndpoint",
+    "WebhookMessage",
+]

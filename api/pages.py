@@ -1,0 +1,70 @@
+"""Lists in pages: newest first, by a cursor that stays right while rows are added."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, TypeVar, cast
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+from sqlalchemy import ColumnElement, tuple_
+
+from api.problems import Problem
+
+Item = TypeVar("Item")
+
+PAGE = 50
+LARGEST = 200
+
+Limit = Annotated[int, Query(ge=1, le=LARGEST, description="Most items of the page")]
+After = Annotated[str | None, Query(max_length=500, description="`next` of the page before")]
+
+
+class Page(BaseModel, Generic[Item]):
+    """A part of a list."""
+
+    items: list[Item]
+    next: str | None = Field(default=None, description="Cursor of the page after this one; null: this is the last")
+
+
+def older(cursor: str | None, *columns: Any) -> ColumnElement[bool] | None:
+    """Return the condition for rows after a cursor, where they are ordered by the columns, all descending.
+
+    Raises:
+        Problem: 422: it is no cursor of ours.
+    """
+    return None if cursor is None else tuple_(*columns) < tuple_(*_read(cursor, len(columns)))
+
+
+def cursor_of(*values: Any) -> str:
+    """Return the cursor of a row, by the values of the columns that the list is ordered by."""
+    plain = [value.isoformat() if isinstance(value, datetime.datetime) else value for value in values]
+    return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode().rstrip("=")
+
+
+def cut(rows: Sequence[Any], limit: int) -> tuple[Sequence[Any], bool]:
+    """Return a page of rows of which one more than `limit` was asked for, and whether there are more."""
+    return rows[:limit], len(rows) > limit
+
+
+def _read(cursor: str, count: int) -> list[Any]:
+    try:
+        values: Any = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(values, list) or len(cast("list[Any]", values)) != count:
+            raise ValueError
+        return [_moment(value) for value in cast("list[Any]", values)]
+    except (ValueError, binascii.Error, TypeError):
+        raise Problem.field("after", "is no cursor; take `next` of the page before") from None
+
+
+def _moment(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise TypeError
+    try:
+        return datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return value
