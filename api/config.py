@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from api.access.oidc import OidcConfig
 from serve.config import Strict
 
 
@@ -12,9 +13,16 @@ class ApiConfig(Strict):
 
     host: str = Field(default="127.0.0.1", description="Address the ingress listens on")
     port: int = Field(default=8000, ge=1, le=65535)
+    public_url: str | None = Field(
+        default=None, pattern=r"^https?://[^/\s]+$", description="As browsers reach it, where a proxy stands in front"
+    )
+    oidc: OidcConfig | None = Field(default=None, description="Who vouches for people that sign in")
     local: bool = Field(
         default=True,
         description="No key is needed, so Host and Origin must be loopback: a page elsewhere cannot use it",
+    )
+    proxies: int = Field(
+        default=0, ge=0, le=8, description="Proxies in front that append to X-Forwarded-For: for the audit log"
     )
     token_minutes: int = Field(default=10, ge=1, le=60, description="Life of a caller's token: the time to join")
     max_body_bytes: int = Field(default=65536, ge=1024, le=100 * 2**20)
