@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
+from api.access.cookies import CookieDoorman, forget_expired
 from api.access.local import LocalDoorman
+from api.access.oidc import Issuer
 from api.auth import LoopbackOnly
 from api.background import Background
 from api.config import ApiConfig
@@ -24,12 +28,16 @@ from api.openai.catalog import Catalog
 from api.openai.errors import PREFIX
 from api.openai.guard import Guard
 from api.problems import BodyLimit, add_problem_handlers
-from api.routes import files, health, token
+from api.routes import files, health, sign_in, token
+from api.secret import secret
 
 PAGE = Path(__file__).parent / "web" / "dist"
 """The built page; `make setup` builds it."""
 
 NOT_BUILT = "<!doctype html><title>Parley</title><p>The page is not built: run <code>make setup</code>.</p>"
+
+SIGN_IN_SECONDS = 600
+"""That somebody may take at their issuer."""
 
 MIGRATE_SECONDS = 300.0
 """A change of large tables takes long; other replicas wait for it."""
@@ -74,13 +82,16 @@ def create_app(
     app.state.config = config
     app.state.database = database or open_database()
     app.state.background = Background()
-    app.state.doormen = [LocalDoorman()] if config.local else []
+    app.state.doormen = [CookieDoorman(config.local), *([LocalDoorman()] if config.local else [])]
+    app.state.issuer = Issuer(config.oidc) if config.oidc else None
+    app.state.background.every(3600, "forgetting sign-ins", partial(forget_expired, app.state.database))
     app.state.agent_name = agent_name
     app.state.assistants = assistants
     app.state.dispatchers = dispatchers
     app.state.catalog = catalog or Catalog()
     app.include_router(health.router)
     app.include_router(token.router)
+    app.include_router(sign_in.router)
     app.include_router(files.router)
     for part in (models, chat, transcriptions, speech, unknown):
         app.include_router(part.router)
@@ -100,6 +111,15 @@ def create_app(
     if config.local:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(Guard, local=config.local, ids=request_ids)
+    if config.oidc:
+        # Holds what must fit the issuer's answer, from going there to coming back.
+        app.add_middleware(
+            SessionMiddleware,
+            secret_key=secret(config.local),
+            session_cookie="parley_sign_in",
+            max_age=SIGN_IN_SECONDS,
+            https_only=not config.local,
+        )
     app.add_middleware(SecurityHeaders)
     return app
 

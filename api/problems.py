@@ -134,8 +134,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         return error.response()
 
     async def away(request: Request, error: Exception) -> JSONResponse:
-        logger.warning("the database did not answer: %s", type(error).__name__)
-        answer = refusal(request.url.path, 503, "Busy", "The database does not answer; try again", "unavailable")
+        logger.warning("what is behind a request did not answer: %s", type(error).__name__)
+        answer = refusal(request.url.path, 503, "Busy", "Something behind this server does not answer; try again", "unavailable")
         answer.headers["retry-after"] = "2"
         return answer
 
