@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.staticfiles import StaticFiles
@@ -97,6 +97,9 @@ def create_app(
         app.include_router(part.router)
     add_problem_handlers(app)
     if PAGE.is_dir():
+        # The console's addresses are the page's to read.
+        for path in ("/console", "/console/{path:path}"):
+            app.get(path, include_in_schema=False, response_class=FileResponse)(lambda: PAGE / "index.html")
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     else:
         app.get("/", include_in_schema=False, response_class=HTMLResponse)(lambda: NOT_BUILT)

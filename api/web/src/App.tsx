@@ -1,3 +1,6 @@
+import "./styles/page.css";
+import "./styles/conversation.css";
+import "./styles/controls.css";
 import { Suspense, lazy, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Call } from "./call/call";
 import { inCall } from "./call/model";
@@ -14,7 +17,7 @@ import { useCallKeys } from "./ui/useCallKeys";
 const loadCallAudio = () => import("./ui/CallAudio");
 const CallAudio = lazy(loadCallAudio);
 
-export function App() {
+export default function App() {
   const [call] = useState(() => new Call());
   const state = useSyncExternalStore(call.store.subscribe, call.store.get);
   const [typing, setTyping] = useState(false);

@@ -1,17 +1,18 @@
 import "@fontsource-variable/hanken-grotesk/wght.css";
 import "./styles/tokens.css";
 import "./styles/base.css";
-import "./styles/page.css";
-import "./styles/conversation.css";
-import "./styles/controls.css";
-import { StrictMode } from "react";
+import { StrictMode, Suspense, lazy } from "react";
 import { createRoot } from "react-dom/client";
-import { App } from "./App";
+
+// Two products in one: neither waits for the other's code.
+const Page = lazy(() => import("./App"));
+const Console = lazy(() => import("./console/Console"));
 
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no #root");
+const console = /^\/console(\/|$)/.test(window.location.pathname);
 createRoot(root).render(
   <StrictMode>
-    <App />
+    <Suspense fallback={null}>{console ? <Console /> : <Page />}</Suspense>
   </StrictMode>,
 );

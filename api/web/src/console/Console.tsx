@@ -1,0 +1,46 @@
+import "../styles/console.css";
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { Suspense } from "react";
+import { BrowserRouter, Route, Routes } from "react-router";
+import { Problem } from "./api";
+import { Empty, Loading, Trouble } from "./parts";
+import { Shell } from "./Shell";
+import { SignIn } from "./SignIn";
+import { useMe } from "./me";
+
+
+const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 5_000,
+      // What is refused stays refused; what did not answer may answer now.
+      retry: (count, error) => count < 2 && (!(error instanceof Problem) || error.status === 0 || error.status >= 500),
+    },
+  },
+});
+
+export default function Console() {
+  return (
+    <QueryClientProvider client={client}>
+      <BrowserRouter basename="/console">
+        <Gate />
+      </BrowserRouter>
+    </QueryClientProvider>
+  );
+}
+
+function Gate() {
+  const me = useMe();
+  if (me.isPending) return <Loading what="Parley" />;
+  if (me.isError) return <Trouble error={me.error} again={() => void me.refetch()} />;
+  if (me.data === null) return <SignIn />;
+  return (
+    <Shell me={me.data}>
+      <Suspense fallback={<Loading />}>
+        <Routes>
+          <Route path="*" element={<Empty title="There is no such page">Begin with the calls.</Empty>} />
+        </Routes>
+      </Suspense>
+    </Shell>
+  );
+}
