@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field, model_validator
 
+from agent.overlap import BACKCHANNELS, STOPS
 from serve.assistant import Assistant
 from serve.config import Name, Replicas, Resources, Strict
 
@@ -29,7 +30,14 @@ class Turns(Strict):
     max_delay: float = Field(default=0.6, ge=0, le=10, description="From the end of speech: one that may go on")
     detector: bool = Field(default=True, description="Judge by the sound of the voice whether a turn is over")
     interrupt_after: float = Field(default=0.3, ge=0, le=5, description="Speech that stops the answer")
-    resume_after: float = Field(default=1.5, gt=0, le=10, description="Silence after which a cut answer goes on")
+    resume_after: float = Field(default=0.6, gt=0, le=10, description="Silence after which a cut answer goes on")
+    backchannels: tuple[str, ...] = Field(
+        default=BACKCHANNELS, description="What listeners say to show that they listen: it stops no answer"
+    )
+    brief: float = Field(
+        default=0.8, ge=0, le=2, description="Speech over an answer that stops it only with one of `stops`, if so short"
+    )
+    stops: tuple[str, ...] = Field(default=STOPS, description="Words that stop an answer however briefly they are said")
 
 
 class AgentConfig(Strict):

@@ -9,11 +9,13 @@ finished ahead of the decision that the turn is over (`PREFLIGHT_TRANSCRIPT`), s
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
 import numpy as np
+import numpy.typing as npt
 from livekit import rtc
 from livekit.agents import LanguageCode, stt, utils, vad
 from livekit.local_inference import VAD as SileroVAD
@@ -21,6 +23,7 @@ from livekit.local_inference import VAD_WINDOW_SAMPLES
 
 from agent.config import Turns
 from agent.keeper import Keeper
+from agent.overlap import Overlap
 from agent.utterance import Utterance
 from serve.client import Models
 from serve.contracts import RequestContext, Transcript
@@ -39,6 +42,12 @@ _MIN_SPEECH = 2 * _WINDOW
 
 _RESUMED_WITHIN = 1.0
 """Seconds after an utterance in which one window is enough: a person who goes on must be heard before the answer."""
+
+_FAINT = 0.25
+"""Sound over an answer that is nowhere louder than this share of the caller's voice is somebody else's, or an echo."""
+
+_LEVEL_WINDOWS = 50
+"""Windows over which the loudness of the caller's voice is averaged."""
 
 _PREROLL = 10
 """Windows kept from before speech is certain: the first consonant is in them."""
@@ -81,6 +90,10 @@ class Ears:
         """Told each transcript of a stretch of speech."""
         self.lost: Callable[[], None] = lambda: None
         """Told when no model could transcribe what was said."""
+        self.answering: Callable[[], bool] = lambda: False
+        """Says whether an answer is being heard and is not nearly over."""
+        self.interrupt: Callable[[], None] = lambda: None
+        """Told as soon as it is certain that the caller interrupts an answer."""
         self._silero = SileroVAD()
         self.vad_events: utils.aio.Chan[vad.VADEvent] = utils.aio.Chan()
         self._events: utils.aio.Chan[stt.SpeechEvent] = utils.aio.Chan()
@@ -89,7 +102,10 @@ class Ears:
         self._speech = self._silence = self._spoken = 0.0
         self._samples = 0
         self._since_utterance = _RESUMED_WITHIN
+        self._level = self._loudest = 0.0
+        self._voiced = 0
         self._utterance: Utterance | None = None
+        self._over: Overlap | None = None
         self._ended: set[Utterance] = set()
         self._keeper = keeper
         self._begun = keeper.left.audio if keeper.left else b""
@@ -132,7 +148,8 @@ class Ears:
 
     def _hear(self, window: bytes) -> None:
         """Take one window of 32 ms: who speaks, and what follows from it."""
-        chance = self._silero.predict(np.frombuffer(window, dtype=np.int16))
+        samples = np.frombuffer(window, dtype=np.int16)
+        chance = self._silero.predict(samples)
         self._samples += VAD_WINDOW_SAMPLES
         if self._begun:
             self._preroll.append(self._begun)
@@ -141,23 +158,37 @@ class Ears:
         if chance > (_STILL_ACTIVE if self._speaking else _ACTIVE):
             self._speech += _WINDOW
             self._silence = 0.0
+            self._measure(samples)
         else:
             self._silence += _WINDOW
-            self._speech = 0.0
+            self._speech = self._loudest = 0.0
         if not self._speaking:
             self._preroll.append(window)
             resumed = self._since_utterance < _RESUMED_WITHIN
             self._since_utterance += _WINDOW
-            if self._speech >= (_WINDOW if resumed else _MIN_SPEECH):
+            if self._speech >= (_WINDOW if resumed else _MIN_SPEECH) and self._near():
                 self._begin()
         else:
             self._spoken += _WINDOW
             self._go_on(window)
-        if self._speaking or self._speech:
+        if self._speaking or (self._speech and self._near()):
             self._emit(vad.VADEventType.INFERENCE_DONE, chance)
+
+    def _measure(self, samples: npt.NDArray[np.int16]) -> None:
+        """Take note of how loud speech is, and of how loud the caller speaks."""
+        loud = float(np.sqrt(np.mean(samples.astype(np.float32) ** 2)))
+        self._loudest = max(self._loudest, loud)
+        if self._speaking:
+            self._voiced = min(self._voiced + 1, _LEVEL_WINDOWS)
+            self._level += (loud - self._level) / self._voiced
+
+    def _near(self) -> bool:
+        """Say whether what sounds like speech can be the caller's."""
+        return self._loudest >= _FAINT * self._level or not self.answering()
 
     def _begin(self) -> None:
         self._speaking, self._spoken = True, self._speech
+        self._over = Overlap(self._turns, self.answering) if self.answering() else None
         self._keeper.begin()
         self._emit(vad.VADEventType.START_OF_SPEECH)
         self._events.send_nowait(stt.SpeechEvent(stt.SpeechEventType.START_OF_SPEECH))
@@ -165,7 +196,7 @@ class Ears:
             self._models,
             self._context,
             SAMPLE_RATE,
-            self._say,
+            self._say if self._over is None else functools.partial(self._weigh, self._over),
             streaming=self.streaming,
             language=self.asked,
             understood=lambda transcript: self.understood(transcript),
@@ -185,6 +216,8 @@ class Ears:
             self._unkept.clear()
         if self._silence == 0.0:
             self._utterance.resume()
+            if self._over is not None:
+                self._over.seconds = self._spoken
         elif self._silence >= self._turns.end_silence:
             self._end()
         elif self._silence >= self._turns.draft_silence:
@@ -199,6 +232,17 @@ class Ears:
         self._ended.add(ended)
         ended.end().add_done_callback(lambda _: self._ended.discard(ended))
         self._speaking, self._spoken, self._since_utterance = False, 0.0, 0.0
+
+    def _weigh(self, over: Overlap, kind: stt.SpeechEventType, text: str) -> None:
+        """Pass on what an utterance over an answer was understood as, once it is known whether it interrupts."""
+        if kind is stt.SpeechEventType.FINAL_TRANSCRIPT:
+            text = "" if over.passes(text) else text
+        elif over.certain(text):
+            # The answer is silent by now, but it is still being written.
+            self.interrupt()
+        else:
+            return
+        self._say(kind, text)
 
     def _say(self, kind: stt.SpeechEventType, text: str) -> None:
         """Pass on what an utterance was understood as."""

@@ -21,6 +21,9 @@ _FRAME_SECONDS = 0.01
 _BEAT_FRAMES = 4
 """Frames sent at each waking: waking for each one costs more than all else while the agent speaks."""
 
+_LAST_SECONDS = 1.0
+"""An answer of which less is left is over: a "yes" that is said now is meant for it, and is no sign of listening."""
+
 _LEAD_SECONDS = 0.02
 """How far ahead of the clock audio is sent: covers a late waking, and is what barge-in cannot take back."""
 
@@ -50,6 +53,12 @@ class Mouth(io.AudioOutput):
     def played(self) -> float:
         """Seconds said of the segment that is being said."""
         return self._played
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a segment is being said, or held, of which more is to come than its last words."""
+        left = len(self._audio) / 2 / self._rate
+        return self._open and not self._interrupted and (not self._flushed or left > _LAST_SECONDS)
 
     async def publish(self) -> None:
         """Publish the track; returns when the room has it, not when somebody listens."""

@@ -141,6 +141,7 @@ class Call:
         rate = speaking.sample_rate or VOICE_RATE
         voice = Voice(self._models, self._context, assistant, rate)
         mouth = Mouth(room, rate)
+        ears.answering = lambda: mouth.unfinished
         session: AgentSession[None] = AgentSession(
             stt=Recogniser(self._models, self._context),
             vad=SharedVad(ears),
@@ -152,6 +153,7 @@ class Call:
             # Who has hung up says nothing more: the line is free at once.
             session_close_transcript_timeout=0.1,
         )
+        ears.interrupt = lambda: _interrupt(session)
         self.recorder.watch_session(session)
         people = People(room, self.end)
         keypad = Keypad(session, lambda: people.served)
@@ -272,6 +274,13 @@ class Call:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.warning("a task of the call failed: %s", type(error).__name__)
+
+
+def _interrupt(session: AgentSession[None]) -> None:
+    """End the answer for good, so that its models stop; what only pauses goes on being made."""
+    speech = session.current_speech
+    if speech is not None and speech.allow_interruptions and not speech.interrupted:
+        session.interrupt()
 
 
 def _room_options() -> rtc.RoomOptions:

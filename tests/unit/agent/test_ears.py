@@ -15,6 +15,7 @@ from agent.config import Turns
 from agent.ears import SAMPLE_RATE, Ears
 from agent.keeper import Keeper, Left
 from serve.client import Models
+from serve.contracts import ListenRequest, RequestContext, Transcript
 from tests.unit.agent.test_utterance import FakeModels
 
 pytestmark = pytest.mark.unit
@@ -134,3 +135,66 @@ async def test_a_sentence_goes_on_that_another_replica_heard_begin(monkeypatch: 
     assert heard.count(S.FINAL_TRANSCRIPT) == 1
     assert any(sound.startswith(begun) for sound in models.heard.values())
     assert keeper.utterances[0].startswith(begun), "what was begun must be kept again: this replica may die too"
+
+
+class SpokenModels(FakeModels):
+    """Understands the same words in whatever is said."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    async def listen(self, request: ListenRequest, context: RequestContext) -> Transcript:
+        await asyncio.sleep(0)
+        return Transcript(self.text, final=request.last)
+
+
+async def over_an_answer(
+    monkeypatch: pytest.MonkeyPatch, text: str, *stretches: tuple[float, int]
+) -> tuple[list[stt.SpeechEvent], int]:
+    """Return what is told of speech over an answer, and how often the answer was ended."""
+    monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
+    ears, ended = hearing(FakeKeeper(), SpokenModels(text)), 0
+    ears.answering = lambda: ended == 0
+
+    def interrupt() -> None:
+        nonlocal ended
+        ended += 1
+
+    ears.interrupt = interrupt
+
+    async def audio() -> AsyncGenerator[rtc.AudioFrame]:
+        for frame in frames(*stretches):
+            yield frame
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+
+    return [event async for event in ears.transcribe(audio())], ended
+
+
+async def test_a_back_channel_says_nothing_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, ended = await over_an_answer(monkeypatch, "uh huh", (0.3, 0), (0.5, 1000), (0.5, 0))
+    assert [event.type for event in events] == [S.START_OF_SPEECH, S.END_OF_SPEECH, S.FINAL_TRANSCRIPT]
+    assert events[-1].alternatives[0].text == ""
+    assert ended == 0
+
+
+async def test_an_interruption_ends_the_answer_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, ended = await over_an_answer(monkeypatch, "tell me of dogs", (0.3, 0), (1.5, 1000), (0.5, 0))
+    assert ended > 0
+    assert events[1].type is S.INTERIM_TRANSCRIPT
+    assert events[-1].alternatives[0].text == "tell me of dogs"
+
+
+async def test_what_is_faint_against_the_caller_does_not_begin_an_utterance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
+    ears = hearing(FakeKeeper(), FakeModels())
+    _, seen = await hear(ears, (0.3, 0), (1.0, 4000), (0.6, 0))
+    assert seen == [V.START_OF_SPEECH, V.END_OF_SPEECH]
+    ears.answering = lambda: True
+    ears.activity()
+    _, seen = await hear(ears, (0.3, 0), (1.0, 400), (0.6, 0))
+    assert seen == []
+    ears.activity()
+    _, seen = await hear(ears, (0.3, 0), (0.2, 400), (0.5, 4000), (0.6, 0))
+    assert seen == [V.START_OF_SPEECH, V.END_OF_SPEECH], "a soft beginning is one all the same"

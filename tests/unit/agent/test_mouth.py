@@ -145,3 +145,19 @@ async def test_an_answer_that_comes_in_drops_waits_for_its_next_piece(mouth: tup
     event = await asyncio.wait_for(out.wait_for_playout(), 2)
     assert event.playback_position == pytest.approx(0.135)
     assert source.seconds == pytest.approx(0.15, abs=0.02)
+
+
+async def test_an_answer_is_finished_when_its_last_second_is_said(mouth: tuple[Mouth, FakeSource]) -> None:
+    speaking, _ = mouth
+    assert not speaking.unfinished
+    await speaking.capture_frame(audio(1.3))
+    assert speaking.unfinished, "more may come"
+    speaking.flush()
+    assert speaking.unfinished
+    speaking.pause()
+    async with asyncio.timeout(2):
+        speaking.resume()
+        while speaking.unfinished:  # noqa: ASYNC110  # the clock ends it
+            await asyncio.sleep(0.02)
+        assert 0.2 < speaking.played < 0.6
+        await speaking.wait_for_playout()
