@@ -19,16 +19,20 @@ class WebhookEndpoint(Tenanted, Created, Base):
     Attributes:
         events: Types such as "call.ended".
         secret: Signs messages (Standard Webhooks: `whsec_` and base64); shown once.
-        disabled_at: Nothing is sent.
+        old_secret: The one before, which signs beside it until `old_until`.
+        disabled_at: Nothing is written for it or sent to it.
     """
 
     __tablename__ = "webhook_endpoints"
+    __table_args__ = (Index(None, "tenant_id", "id"),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=partial(new_id, "hook"))
     url: Mapped[str] = mapped_column(String(2000))
     events: Mapped[list[str]]
     description: Mapped[str] = mapped_column(String(200), default="")
     secret: Mapped[str] = mapped_column(Content)
+    old_secret: Mapped[str | None] = mapped_column(Content)
+    old_until: Mapped[datetime.datetime | None]
     disabled_at: Mapped[datetime.datetime | None]
 
 
@@ -46,9 +50,11 @@ class WebhookMessage(Tenanted, Created, Base):
 
     __tablename__ = "webhook_messages"
     __table_args__ = (
-        Index(None, "status", "next_at"),
+        Index(None, "tenant_id", "id"),
         Index(None, "tenant_id", "status", "id"),
         Index(None, "endpoint_id", "id"),
+        # What is due, of one endpoint after another.
+        Index(None, "endpoint_id", "status", "next_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=partial(new_id, "msg"))

@@ -97,9 +97,11 @@ def upgrade() -> None:
         sa.Column("medium", sa.String(length=20), nullable=False),
         sa.Column("caller", sa.String(length=200), nullable=False),
         sa.Column("answered_at", types.Time(), nullable=True),
+        sa.Column("live_at", types.Time(), nullable=True),
         sa.Column("ended_at", types.Time(), nullable=True),
         sa.Column("seen_at", types.Time(), nullable=True),
         sa.Column("reason", sa.String(length=100), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("turns", sa.Integer(), nullable=False),
         sa.Column("errors", sa.Integer(), nullable=False),
         sa.Column("interruptions", sa.Integer(), nullable=False),
@@ -130,6 +132,20 @@ def upgrade() -> None:
             ["tenant_id", "status", "created_at", "id"],
             unique=False,
         )
+
+    op.create_table(
+        "deleted_calls",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("assistant", sa.String(length=60), nullable=False),
+        sa.Column("at", types.Time(), nullable=False),
+        sa.Column("tenant_id", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["tenant_id"], ["tenants.id"], name=op.f("fk_deleted_calls_tenant_id_tenants"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deleted_calls")),
+    )
+    with op.batch_alter_table("deleted_calls", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_deleted_calls_at"), ["at"], unique=False)
 
     op.create_table(
         "idempotent_answers",
@@ -190,6 +206,8 @@ def upgrade() -> None:
         sa.Column("events", types.Json, nullable=False),
         sa.Column("description", sa.String(length=200), nullable=False),
         sa.Column("secret", types.Content(), nullable=False),
+        sa.Column("old_secret", types.Content(), nullable=True),
+        sa.Column("old_until", types.Time(), nullable=True),
         sa.Column("disabled_at", types.Time(), nullable=True),
         sa.Column("tenant_id", sa.String(length=64), nullable=False),
         sa.Column("created_at", types.Time(), nullable=False),
@@ -198,6 +216,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_endpoints")),
     )
+    with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_webhook_endpoints_tenant_id_id"), ["tenant_id", "id"], unique=False)
+
     op.create_table(
         "assistant_versions",
         sa.Column("assistant_id", sa.String(length=64), nullable=False),
@@ -384,7 +405,12 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("webhook_messages", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_webhook_messages_endpoint_id_id"), ["endpoint_id", "id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_webhook_messages_status_next_at"), ["status", "next_at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_webhook_messages_endpoint_id_status_next_at"),
+            ["endpoint_id", "status", "next_at"],
+            unique=False,
+        )
+        batch_op.create_index(batch_op.f("ix_webhook_messages_tenant_id_id"), ["tenant_id", "id"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_webhook_messages_tenant_id_status_id"), ["tenant_id", "status", "id"], unique=False
         )
@@ -402,7 +428,8 @@ def downgrade() -> None:
     """Take it back."""
     with op.batch_alter_table("webhook_messages", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_webhook_messages_tenant_id_status_id"))
-        batch_op.drop_index(batch_op.f("ix_webhook_messages_status_next_at"))
+        batch_op.drop_index(batch_op.f("ix_webhook_messages_tenant_id_id"))
+        batch_op.drop_index(batch_op.f("ix_webhook_messages_endpoint_id_status_next_at"))
         batch_op.drop_index(batch_op.f("ix_webhook_messages_endpoint_id_id"))
 
     op.drop_table("webhook_messages")
@@ -437,6 +464,9 @@ def downgrade() -> None:
 
     op.drop_table("call_events")
     op.drop_table("assistant_versions")
+    with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_webhook_endpoints_tenant_id_id"))
+
     op.drop_table("webhook_endpoints")
     with op.batch_alter_table("sign_ins", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_sign_ins_person_id"))
@@ -448,6 +478,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_idempotent_answers_expires_at"))
 
     op.drop_table("idempotent_answers")
+    with op.batch_alter_table("deleted_calls", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_deleted_calls_at"))
+
+    op.drop_table("deleted_calls")
     with op.batch_alter_table("calls", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_calls_tenant_id_status_created_at_id"))
         batch_op.drop_index(batch_op.f("ix_calls_tenant_id_created_at_id"))
