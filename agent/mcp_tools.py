@@ -87,7 +87,7 @@ class McpTools:
                 # Its own error, or a connection that is gone.
                 self._broken = not self._server.initialized
                 raise
-            except Exception:
+            except Exception:  # whatever broke it, the next use connects anew
                 self._broken = True
                 raise
 

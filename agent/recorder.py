@@ -320,7 +320,7 @@ class Recorder:
             return
         try:
             what(self._backend)
-        except Exception as error:
+        except Exception as error:  # a record that cannot be made must not hurt the call
             logger.error("call %s: a record was not made: %s", self._call, type(error).__name__)
 
 

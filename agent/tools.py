@@ -86,7 +86,7 @@ class Guard:
         except llm.StopResponse:
             outcome = "ok"
             raise
-        except Exception as error:
+        except Exception as error:  # a tool is anybody's code; the model is told
             logger.warning("tool %s failed with %s", name, type(error).__name__)
             return f"{name} failed ({type(error).__name__}). Tell the caller that this is not possible now."
         finally:

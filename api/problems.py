@@ -135,7 +135,9 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def away(request: Request, error: Exception) -> JSONResponse:
         logger.warning("what is behind a request did not answer: %s", type(error).__name__)
-        answer = refusal(request.url.path, 503, "Busy", "Something behind this server does not answer; try again", "unavailable")
+        answer = refusal(
+            request.url.path, 503, "Busy", "Something behind this server does not answer; try again", "unavailable"
+        )
         answer.headers["retry-after"] = "2"
         return answer
 

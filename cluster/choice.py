@@ -69,7 +69,7 @@ class Probe:
             status = httpx.head(self.address, timeout=PROBE_SECONDS, follow_redirects=False).status_code
             # A proxy that lets nobody out answers too.
             self.answer = f"answers with {status}" if status in {403, 407} or status >= 500 else ""
-        except Exception as error:
+        except Exception as error:  # whatever is wrong with the network, it is not in reach
             self.answer = f"is not in reach ({type(error).__name__})"
         self._done.set()
 

@@ -172,7 +172,7 @@ def main() -> Any:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # a command ends with a sentence, not a traceback
         if os.environ.get("PARLEY_DEBUG"):
             raise
         from cluster.console import fail

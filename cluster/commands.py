@@ -98,7 +98,7 @@ def down(as_json: bool) -> None:
             os.kill(run.supervisor.pid, signal.SIGTERM)
         deadline = time.monotonic() + 30
         while run.alive and time.monotonic() < deadline:
-            time.sleep(0.1)
+            time.sleep(0.1)  # not our child: nothing to wait on
     with state.lock():
         left = state.load()
         if left and left.run_id == run.run_id:

@@ -136,7 +136,7 @@ def follow(
             late = [name for name in expected if name not in now or now[name].status != "RUNNING"]
             details = "\n".join(explain(now[name], logs) for name in late if name in now)
             raise ParleyError(f"not running after {timeout:.0f} s: {', '.join(late)}\n{details}")
-        time.sleep(0.15)
+        time.sleep(0.15)  # Serve has no event for this
 
 
 def explain(application: Application, logs: Path) -> str:

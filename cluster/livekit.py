@@ -150,7 +150,7 @@ def wait_until_up(config: LiveKitConfig, alive: Callable[[], bool], timeout: flo
             with urllib.request.urlopen(f"http://{HOST}:{config.port}/", timeout=2):
                 return
         except OSError:
-            time.sleep(0.05)
+            time.sleep(0.05)  # it tells no event of its start
     raise ParleyError(f"livekit-server does not answer on port {config.port} after {timeout:.0f} s")
 
 

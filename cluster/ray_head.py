@@ -98,7 +98,7 @@ def _start(config: RayConfig, folder: Path) -> Any:
             def start() -> None:
                 try:
                     super(Head, self).start_api_server(**options)
-                except BaseException as error:
+                except BaseException as error:  # Ray exits by SystemExit; it is raised where it is waited for
                     self.dashboard_error = error
 
             self.dashboard = threading.Thread(target=start, daemon=True)
@@ -156,7 +156,7 @@ def _wait_longer_for_the_node() -> None:
             except RuntimeError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)
+                time.sleep(0.1)  # Ray tells no event of its own start
 
     services.get_node = patient
 

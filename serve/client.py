@@ -232,7 +232,7 @@ class Models:
                 answer = await _bounded(response, tries.patience_ends, tries.model)
                 finished = True
                 return self._answered(role, tries, answer)
-            except Exception as raw:
+            except Exception as raw:  # Ray wraps what happened; `failed` says what it is
                 await tries.failed(raw, over=once)
                 self._retries += 1
             finally:
@@ -259,7 +259,7 @@ class Models:
                         return
                     yield given.take(self._answered(role, tries, chunk))
                     tries.waiting()
-            except Exception as raw:
+            except Exception as raw:  # the same
                 await tries.failed(raw, over=False)
                 self._retries += 1
             finally:

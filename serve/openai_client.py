@@ -177,7 +177,7 @@ class Connection:
         )
         try:
             self._client = self._account.client(self._openai, http)
-        except BaseException:
+        except BaseException:  # also when cancelled: connections must not stay
             await http.aclose()
             raise
         self._http = http

@@ -251,7 +251,7 @@ class Caller:
                 if alive:  # who listened has heard enough; the provider did well
                     self.circuit.succeeded()
                 raise
-            except Exception as raw:
+            except Exception as raw:  # `_failed` says which errors are known, and raises others
                 error, asked = self._failed(raw)
                 pause = None if passed else self._pause(error, asked, attempt, began)
                 if pause is None:
@@ -266,7 +266,7 @@ class Caller:
         try:
             async with asyncio.timeout(self._timeouts.connect):
                 await connect()
-        except Exception as error:
+        except Exception as error:  # only a head start; the first request will tell
             logger.warning("%s cannot be reached yet (%s)", self._provider, type(error).__name__)
 
     async def _bounded(self, work: Awaitable[T], began: float, *, alive: bool) -> T:

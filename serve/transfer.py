@@ -186,6 +186,6 @@ def _alone(lock: Path, part: Path, progress: Callable[[int], None]) -> Generator
             # It may be waiting between attempts itself, or checking the sum of what came.
             if time.monotonic() - since > 3 * STALL_SECONDS:
                 raise ProviderDown(f"another process downloads {part.name.split('.')[0][:12]}, and nothing comes")
-            time.sleep(0.2)
+            time.sleep(0.2)  # a lock on a file has no wait with a bound
         yield
     # The lock file stays: removing it would let two processes hold one each.

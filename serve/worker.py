@@ -146,7 +146,7 @@ class Worker:
             async with self._guarded(process, self._start_timeout):
                 await _write(process, ("start", self._arguments))
                 _value(await self._read(process))
-        except BaseException:
+        except BaseException:  # also when cancelled: the process must not stay
             self._process = None
             with suppress(ProcessLookupError):
                 process.kill()

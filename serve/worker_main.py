@@ -76,7 +76,7 @@ def _answer(channel: _Channel, hosted: Any, request: tuple[Any, ...]) -> None:
             channel.write("done", getattr(hosted, name)(*arguments))
     except ParleyError as error:
         channel.write("error", error)
-    except Exception as error:
+    except Exception as error:  # an engine's library raises anything; the parent is told
         # Where it happened, never what was said.
         sys.stderr.write("".join(traceback.format_tb(error.__traceback__)))
         channel.write("error", EngineFailed(f"{type(hosted).__name__}.{name} raised {type(error).__name__}"))
@@ -102,7 +102,7 @@ def main(target: str, parent: int) -> None:
         hosted = getattr(importlib.import_module(module), name)(**started[1])
     except ParleyError as error:
         return channel.write("error", error)
-    except Exception as error:
+    except Exception as error:  # the same while it loads
         traceback.print_exc()
         return channel.write("error", EngineFailed(f"{target} did not start: {type(error).__name__}"))
     channel.write("done", None)

@@ -89,7 +89,7 @@ class Streamed(Response):
         """
         try:
             first = await while_connected(request.receive, _first(parts))
-        except BaseException:
+        except BaseException:  # also when cancelled: the engine must stop
             await parts.aclose()
             raise
         return cls(first, parts, media_type)
@@ -105,7 +105,7 @@ class Streamed(Response):
             await self._part(send, self._first)
             async for part in self._rest:
                 await self._part(send, part)
-        except Exception as error:
+        except Exception as error:  # the status is sent already: the break is told in the stream
             refused = translate(error)
             logger.warning("a stream broke off: %s", refused.body["error"]["code"] or type(error).__name__)
             if self.media_type != EVENTS:

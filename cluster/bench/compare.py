@@ -13,6 +13,7 @@ import sys
 import threading
 import uuid
 from collections.abc import AsyncGenerator, Callable
+from typing import Any, Literal
 
 import httpx
 from livekit import api
@@ -27,6 +28,7 @@ from serve.contracts import ROLES
 from serve.errors import Unavailable
 
 Progress = Callable[[str], None]
+Executor = Literal["process", "thread"]
 START_SECONDS = 90.0
 
 
@@ -44,19 +46,20 @@ async def compare(
         turns: Turns of each.
     """
     ours = await voice(page, say, calls=calls, turns=turns, name=f"voice --calls {calls} --turns {turns}: Parley")
-    async with _stock(profile, livekit, say):
+    async with stock(profile, livekit, say):
         theirs = await voice(
             page,
             say,
             calls=calls,
             turns=turns,
-            access=lambda: _stock_access(livekit),
+            access=lambda: stock_access(livekit),
             name=f"voice --calls {calls} --turns {turns}: HTTP servers and a stock worker",
         )
     return [ours, theirs]
 
 
-async def _stock_access(livekit: dict[str, str]) -> tuple[str, str]:
+async def stock_access(livekit: dict[str, str]) -> tuple[str, str]:
+    """Return LiveKit's url and a token for a call that the stock worker takes."""
     room = f"stock-{uuid.uuid4().hex[:8]}"
     config = RoomConfiguration(name=room, agents=[RoomAgentDispatch(agent_name=AGENT_NAME)])
     token = (
@@ -70,8 +73,17 @@ async def _stock_access(livekit: dict[str, str]) -> tuple[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _stock(profile: Profile, livekit: dict[str, str], say: Progress) -> AsyncGenerator[None]:
-    """Run the alternative's four processes."""
+async def stock(
+    profile: Profile, livekit: dict[str, str], say: Progress, *, executor: Executor = "thread"
+) -> AsyncGenerator[subprocess.Popen[bytes]]:
+    """Run the alternative's four processes; yields the worker, whose children are its calls.
+
+    Args:
+        profile: Names the engines.
+        livekit: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of the running cluster.
+        say: Told what is being done.
+        executor: What the worker runs a call in; livekit-agents itself takes processes.
+    """
     say("starting HTTP servers and a stock worker")
     assistant = profile.agent.assistant
     examples = [
@@ -79,12 +91,13 @@ async def _stock(profile: Profile, livekit: dict[str, str], say: Progress) -> As
         for each in assistant.examples
         for role, text in (("user", each.user), ("assistant", each.assistant))
     ]
-    worker = {
+    worker: dict[str, Any] = {
         "instructions": assistant.instructions,
         "examples": examples,
         "greeting": assistant.greeting,
         "max_tokens": assistant.max_tokens,
         "rate": 16000,
+        "executor": executor,
     }
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -96,9 +109,10 @@ async def _stock(profile: Profile, livekit: dict[str, str], say: Progress) -> As
             urls.append(f"http://127.0.0.1:{port}")
         for url in urls:
             await _ready(url)
-        processes.append(_start(["worker", *urls], worker, livekit))
+        worker["urls"] = urls
+        processes.append(_start(["worker"], worker, livekit))
         await asyncio.to_thread(_registered, processes[-1])
-        yield
+        yield processes[-1]
     finally:
         for process in processes:
             process.terminate()
@@ -144,6 +158,6 @@ async def _ready(url: str) -> None:
                     with contextlib.suppress(httpx.HTTPError):
                         if (await http.get(f"{url}/ready")).is_success:
                             return
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.2)  # it tells no event of its start
         except TimeoutError:
             raise Unavailable(f"the engine at {url} did not start within {START_SECONDS:.0f} s") from None

@@ -125,7 +125,7 @@ class VLLM:
             await _part("entrypoints.launchers.api_server.app_state").init_app_state(
                 self._engine, state, arguments, tasks
             )
-        except Exception as error:
+        except Exception as error:  # vLLM raises whatever its parts do
             await self.close()
             raise ConfigError(f"vLLM does not serve {self._options.model} so: {_first_line(error)}") from None
         self._chat = state.openai_serving_chat
@@ -209,7 +209,7 @@ class VLLM:
             raise
         except ValidationError as error:
             raise _invalid(error) from None
-        except Exception as error:
+        except Exception as error:  # vLLM itself translates these
             raise _error(chat.create_error_response(error).error, field) from None
         finally:
             if not (done or engine.errored):
@@ -279,7 +279,7 @@ class VLLM:
         )
         try:
             engine = _part("v1.engine.async_llm").AsyncLLM.from_vllm_config(config, disable_log_stats=True)
-        except Exception as error:
+        except Exception as error:  # the same: no common class
             raise EngineFailed(f"vLLM does not start with {options.model}: {_first_line(error)}") from None
         return engine, Namespace(**(vars(frontend) | vars(engine_arguments)))
 

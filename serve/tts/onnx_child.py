@@ -46,7 +46,7 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = runtime.InferenceSession(path, options, [*providers, "CPUExecutionProvider"])
-        except Exception as error:
+        except Exception as error:  # onnxruntime's errors have no common class
             raise EngineMissing(f"{Path(path).name} is no model that loads ({type(error).__name__})") from None
         self._new_run: Callable[[], Any] = runtime.RunOptions
         self._thread = ThreadPoolExecutor(1)
