@@ -235,14 +235,14 @@ class Ears:
 
     def _weigh(self, over: Overlap, kind: stt.SpeechEventType, text: str) -> None:
         """Pass on what an utterance over an answer was understood as, once it is known whether it interrupts."""
-        if kind is stt.SpeechEventType.FINAL_TRANSCRIPT:
-            text = "" if over.passes(text) else text
-        elif over.certain(text):
-            # The answer is silent by now, but it is still being written.
-            self.interrupt()
-        else:
-            return
-        self._say(kind, text)
+        partial = kind is stt.SpeechEventType.INTERIM_TRANSCRIPT
+        if over.certain(text) if partial else not over.passes(text):
+            if self.answering():
+                # The answer is silent by now, but it is still being written.
+                self.interrupt()
+            self._say(kind, text)
+        elif kind is stt.SpeechEventType.FINAL_TRANSCRIPT:
+            self._say(kind, "")
 
     def _say(self, kind: stt.SpeechEventType, text: str) -> None:
         """Pass on what an utterance was understood as."""

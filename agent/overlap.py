@@ -47,7 +47,7 @@ class Overlap:
         return self.seconds > self._brief and len(self._rest(text).split()) >= _CERTAIN_WORDS
 
     def passes(self, text: str) -> bool:
-        """Say whether the whole transcript is a back-channel, so that the answer goes on.
+        """Say whether what was said up to a pause, or to the end, is a back-channel, so that the answer goes on.
 
         A recogniser often takes the few sounds of an "uh-huh" for other words: what is as brief as that counts as one,
         unless it has a word that people stop others with.
