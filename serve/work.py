@@ -23,12 +23,14 @@ class Work:
         last: The last token so far came out of the model; 0.0: none has.
         ended: The engine let go of it; 0.0: it is at work.
         tokens: That came out of the model.
+        stopped: It was stopped, and did not end by itself.
     """
 
     began: float = field(default_factory=time.monotonic)
     last: float = 0.0
     ended: float = 0.0
     tokens: int = 0
+    stopped: bool = False
 
     def token(self) -> None:
         """A token came out of the model."""

@@ -48,7 +48,7 @@ class Writing:
         self._ask = ask
         self._tokens: list[float] = []
         self._ends: list[float] = []
-        self._over = self._unknown = 0
+        self._over = self._ended = self._unknown = 0
 
     async def interrupted(self, asked: float, began: float) -> None:
         """Note one interruption.
@@ -63,17 +63,21 @@ class Writing:
             self._unknown += 1
         elif work.last <= began + shift:
             self._over += 1
+        elif not work.stopped:
+            self._ended += 1
         else:
             self._tokens.append((work.last - began - shift) * 1000)
             self._ends.append((work.ended - began - shift) * 1000)
 
     def add(self, report: Report) -> None:
         """Add what was found to a report."""
-        note = "of answers that were being written at the caller's first sound"
+        note = "of answers that the caller stopped while they were being written"
         report.add("barge-in: speech to the last token", "ms", self._tokens, note)
         report.add("barge-in: speech to the engine's letting go", "ms", self._ends, note)
-        count = len(self._tokens) + self._over + self._unknown
-        report.facts["answers that were being written at the caller's first sound"] = f"{len(self._tokens)} of {count}"
+        writing = len(self._tokens) + self._ended
+        count = writing + self._over + self._unknown
+        report.facts["answers that were being written at the caller's first sound"] = f"{writing} of {count}"
+        report.facts["of these stopped, and not written to their end"] = f"{len(self._tokens)} of {writing}"
         if self._unknown:
             report.facts["answers of which the model tells nothing"] = self._unknown
 

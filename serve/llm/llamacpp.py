@@ -157,7 +157,8 @@ class LlamaCpp:
             def written(answer: dict[str, Any]) -> bool:
                 if any((choice.get("delta") or {}).get("content") for choice in answer.get("choices") or ()):
                     work.token()
-                return emit(answer)
+                work.stopped = emit(answer)
+                return work.stopped
 
             try:
                 server.handle_chat_completions(body, written)
@@ -220,7 +221,7 @@ class LlamaCpp:
         params.api_keys = [secrets.token_hex(32)]
         try:
             return importlib.import_module("xllamacpp").Server(params)
-        except Exception as error:
+        except Exception as error:  # the binding's errors have no common class
             raise EngineMissing(f"llama.cpp cannot load {params.model.path}: {type(error).__name__}") from None
 
 

@@ -102,6 +102,7 @@ async def test_an_engine_that_tells_its_work_tells_when_a_closed_stream_ended(ll
     async with asyncio.timeout(10):
         while not work.ended:  # noqa: ASYNC110  # a thread of the engine's ends it
             await asyncio.sleep(0.01)
+    assert work.stopped
     assert work.began < work.last <= work.ended
     assert 0 < work.tokens < 200
     assert work.ended - closing < 1.0
