@@ -67,6 +67,21 @@ async def test_barge_in_stops_the_voice(parley: Parley, say: Say) -> None:
         assert cut.ended - started < 3
 
 
+async def test_a_back_channel_does_not_end_an_answer(parley: Parley, say: Say) -> None:
+    async with Robot(parley.page) as robot:
+        await robot.answered()
+        await robot.heard_after(robot.joined, 10)
+        await robot.quiet(0.5, 15)
+        asked = await robot.say(say(LONG).samples)
+        await robot.heard_after(asked, 20)
+        said = await robot.say(say("Okay.").samples)
+        # The voice holds while somebody speaks, and goes on where it held.
+        async with asyncio.timeout(6):
+            while robot.sounds[-1].ended < said + 1.5:  # noqa: ASYNC110  # no event tells it
+                await asyncio.sleep(0.05)
+        assert robot.turns.empty(), robot.turns.get_nowait()
+
+
 async def test_the_call_over_the_cap_is_told_busy_and_rung_when_a_line_is_free(parley: Parley) -> None:
     async with AsyncExitStack() as stack:
         robots = [await stack.enter_async_context(Robot(parley.page)) for _ in range(parley.profile_calls)]
