@@ -3,7 +3,17 @@
 from api.db.tables.accounts import ApiKey, AuditEntry, IdempotentAnswer, Person, SignIn, Tenant
 from api.db.tables.assistants import Assistant, AssistantVersion
 from api.db.tables.base import Base, Tenanted
-from api.db.tables.calls import Call, CallEvent, File, LiveKitDelivery, Participant, StoredRecord, Turn, Usage
+from api.db.tables.calls import (
+    Call,
+    CallEvent,
+    DeletedCall,
+    File,
+    LiveKitDelivery,
+    Participant,
+    StoredRecord,
+    Turn,
+    Usage,
+)
 from api.db.tables.webhooks import WebhookEndpoint, WebhookMessage
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "Base",
     "Call",
     "CallEvent",
+    "DeletedCall",
     "File",
     "IdempotentAnswer",
     "LiveKitDelivery",

@@ -26,7 +26,9 @@ class Call(Tenanted, Created, Base):
         medium: "standard" (browser), "sip" (phone), ...
         caller: The caller's name or number, as shown in lists.
         answered_at: An agent was there.
+        live_at: Since when it has been live without a break; a caller may come back into a call that had ended.
         reason: Why it ended.
+        epoch: Of the newest agent that carried it: what older ones say of its end no longer counts.
         turns, errors, interruptions: Counts of its turns.
         median_ms: Of the voice-to-voice times of its turns.
         cost: What its usage came to; `currency` is the profile's.
@@ -50,9 +52,11 @@ class Call(Tenanted, Created, Base):
     medium: Mapped[str] = mapped_column(String(20), default="standard")
     caller: Mapped[str] = mapped_column(String(200), default="")
     answered_at: Mapped[datetime.datetime | None]
+    live_at: Mapped[datetime.datetime | None]
     ended_at: Mapped[datetime.datetime | None]
     seen_at: Mapped[datetime.datetime | None]
     reason: Mapped[str] = mapped_column(String(100), default="")
+    epoch: Mapped[int] = mapped_column(default=0)
     turns: Mapped[int] = mapped_column(default=0)
     errors: Mapped[int] = mapped_column(default=0)
     interruptions: Mapped[int] = mapped_column(default=0)
@@ -61,6 +65,20 @@ class Call(Tenanted, Created, Base):
     currency: Mapped[str] = mapped_column(String(3), default="")
     messages: Mapped[list[dict[str, Any]] | None] = mapped_column(ContentJson)
     annotations: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class DeletedCall(Tenanted, Base):
+    """A call that was deleted: what its agents still tell of it must not bring it back. Kept for a month.
+
+    Attributes:
+        assistant: Its name, for usage that is told late.
+    """
+
+    __tablename__ = "deleted_calls"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    assistant: Mapped[str] = mapped_column(String(60), default="default")
+    at: Mapped[datetime.datetime] = mapped_column(index=True)
 
 
 class _OfCall(Tenanted):
