@@ -19,7 +19,7 @@ from api.db.tables import Call, DeletedCall, StoredRecord, Tenant
 from api.db.tables.accounts import DEFAULT_TENANT
 from api.records.prices import Prices
 from api.records.rows import insert_new, locked
-from api.records.writer import Tell, Writer, late_usage, moment, named, nobody
+from api.records.writer import Writer, late_usage, moment, named
 from serve.errors import BadRequest, Unavailable
 from serve.records import AgentJoined, AnyRecord, read
 
@@ -33,11 +33,10 @@ class RecordSink:
     Args:
         database: Where.
         prices: What usage costs.
-        tell: Is told of what happened, in the same transaction.
     """
 
-    def __init__(self, database: Database, prices: Prices, tell: Tell = nobody) -> None:
-        self._database, self._prices, self._tell = database, prices, tell
+    def __init__(self, database: Database, prices: Prices) -> None:
+        self._database, self._prices = database, prices
 
     async def store(self, bodies: Sequence[bytes]) -> None:
         """Store records, as JSON objects (`serve/records.py`).
@@ -80,7 +79,7 @@ class RecordSink:
         ids = [{"id": record.id, "call_id": call, "tenant_id": row.tenant_id} for record in records]
         statement = insert_new(session, StoredRecord).values(ids).returning(StoredRecord.id)
         fresh = set(await session.scalars(statement))
-        writer = Writer(session, row, self._prices, self._tell)
+        writer = Writer(session, row, self._prices)
         for record in records:
             if record.id in fresh:
                 await writer.write(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -13,22 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.db.tables import Assistant, Call, CallEvent, DeletedCall, File, Participant, Turn, Usage
 from api.records.prices import Prices
 from api.records.rows import bill_minutes, charge, end, insert_new
+from api.webhooks import Event, announce, of_call, of_file, of_turn
 from serve import records
 from serve.errors import BadRequest
 from serve.records import AnyRecord
-
-Tell = Callable[[AsyncSession, str, Call, Any], Awaitable[None]]
-"""Is told "call.started", "call.ended", "turn.completed" or "file.ready", with the call, and the turn or the file."""
 
 SKEW = datetime.timedelta(seconds=5)
 """How far clocks of two machines may be apart."""
 
 MACHINES = ("agent", "egress", "ingress")
 """Kinds of participants that are no callers."""
-
-
-async def nobody(session: AsyncSession, event: str, call: Call, row: Any) -> None:
-    """Tell nobody."""
 
 
 class Writer:
@@ -38,13 +32,12 @@ class Writer:
         session: In a transaction.
         call: Its row, locked.
         prices: What usage costs.
-        tell: Is told of what happened.
     """
 
-    def __init__(self, session: AsyncSession, call: Call, prices: Prices, tell: Tell = nobody) -> None:
-        self._session, self._call, self._prices, self._tell = session, call, prices, tell
+    def __init__(self, session: AsyncSession, call: Call, prices: Prices) -> None:
+        self._session, self._call, self._prices = session, call, prices
         self._of = {"call_id": call.id, "tenant_id": call.tenant_id}
-        self._turns: list[Turn] = []
+        self._told: list[tuple[Event, Turn | File | None]] = []
 
     async def write(self, record: AnyRecord) -> None:
         """Write a record that was not written before.
@@ -75,10 +68,15 @@ class Writer:
                 charge(self._call, row)
 
     async def finish(self) -> None:
-        """Bring the call's summary to what its turns say, and tell of them."""
-        if not self._turns:
-            return
+        """Bring the call's summary to what its turns say, and write what webhooks tell of all this."""
         await self._session.flush()
+        if any(event == "turn.completed" for event, _ in self._told):
+            await self._sum_up()
+        for event, row in self._told:
+            data = of_turn(row) if isinstance(row, Turn) else of_file(row) if row else of_call(self._call)
+            await announce(self._session, self._call.tenant_id, event, data)
+
+    async def _sum_up(self) -> None:
         about = select(Turn.error.is_not(None), Turn.interrupted, Turn.voice_ms).where(Turn.call_id == self._call.id)
         rows = (await self._session.execute(about)).all()
         times = [ms for _, _, ms in rows if ms is not None]
@@ -86,8 +84,6 @@ class Writer:
         self._call.errors = sum(bool(failed) for failed, _, _ in rows)
         self._call.interruptions = sum(bool(interrupted) for _, interrupted, _ in rows)
         self._call.median_ms = round(statistics.median(times)) if times else None
-        for turn in self._turns:
-            await self._tell(self._session, "turn.completed", self._call, turn)
 
     async def _joined(self, record: records.AgentJoined, at: datetime.datetime) -> None:
         call = self._call
@@ -107,7 +103,7 @@ class Writer:
         elif call.status != "live":
             call.status, call.live_at, call.ended_at, call.reason = "live", at, None, ""
         if first:
-            await self._tell(self._session, "call.started", call, None)
+            self._told.append(("call.started", None))
 
     async def _came(self, record: records.ParticipantConnected, at: datetime.datetime) -> None:
         if record.medium not in MACHINES and not self._call.caller:
@@ -149,7 +145,7 @@ class Writer:
             **self._of,
         )
         self._session.add(turn)
-        self._turns.append(turn)
+        self._told.append(("turn.completed", turn))
 
     async def _file(self, record: records.FileReceived, at: datetime.datetime) -> None:
         about: dict[str, Any] = {
@@ -170,13 +166,13 @@ class Writer:
             if known is not None and known.call_id == self._call.id:
                 known.text, known.status = record.text or known.text, "ready"
                 known.sender, known.location = known.sender or about["sender"], known.location or about["location"]
-                await self._tell(self._session, "file.ready", self._call, known)
+                self._told.append(("file.ready", known))
                 return
             name = record.id
             await self._session.execute(
                 insert_new(self._session, File).values(id=name, created_at=at, **about, **self._of)
             )
-        await self._tell(self._session, "file.ready", self._call, await self._session.get(File, name))
+        self._told.append(("file.ready", await self._session.get_one(File, name)))
 
     async def _conversation(self, record: records.Conversation, at: datetime.datetime) -> None:
         if record.epoch < self._call.epoch:
@@ -184,7 +180,7 @@ class Writer:
         if record.messages:
             self._call.messages = list(record.messages)
         if record.reason and await end(self._session, self._call, at, record.reason, self._prices):
-            await self._tell(self._session, "call.ended", self._call, None)
+            self._told.append(("call.ended", None))
 
     def _events(self, record: records.Events) -> None:
         for place, event in enumerate(record.events):
