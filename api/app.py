@@ -11,25 +11,40 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.staticfiles import StaticFiles
-from starlette.types import Message, Receive, Scope, Send
 
 from api.access.cookies import CookieDoorman, forget_expired
+from api.access.idempotency import Idempotency, forget_answers
+from api.access.keys import KeyDoorman
+from api.access.limits import Limits
 from api.access.local import LocalDoorman
 from api.access.oidc import Issuer
 from api.auth import LoopbackOnly
 from api.background import Background
 from api.config import ApiConfig
 from api.db import Database, migrate, open_database
+from api.depth import DepthLimit
+from api.headers import Headers
 from api.openai import chat, models, speech, transcriptions, unknown
 from api.openai.catalog import Catalog
 from api.openai.errors import PREFIX
 from api.openai.guard import Guard
 from api.problems import BodyLimit, add_problem_handlers
-from api.routes import files, health, sign_in, token
+from api.records.prices import Prices
+from api.records.retention import Retention
+from api.routes import assistants as assistant_routes
+from api.routes import audit, files, health, keys, people, sign_in, tenant, token, webhooks
+from api.routes import models as plane
+from api.routes import usage
 from api.secret import secret
+from api.serving import Serving
+from api.staff import Staff
+from api.storage import Storage, open_storage
+from api.webhooks.delivery import Courier
+from serve.settings import settings
 
 PAGE = Path(__file__).parent / "web" / "dist"
 """The built page; `make setup` builds it."""
@@ -42,13 +57,6 @@ SIGN_IN_SECONDS = 600
 MIGRATE_SECONDS = 300.0
 """A change of large tables takes long; other replicas wait for it."""
 
-_SECURITY_HEADERS = {
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"x-frame-options": b"DENY",
-    b"permissions-policy": b"microphone=(self), camera=()",
-}
-
 
 def create_app(
     config: ApiConfig,
@@ -58,6 +66,9 @@ def create_app(
     request_ids: bool = True,
     assistants: Sequence[str] = ("default",),
     database: Database | None = None,
+    staff: Staff | None = None,
+    storage: Storage | None = None,
+    serve_status: Callable[[], Any] | None = None,
 ) -> FastAPI:
     """Build the application.
 
@@ -67,8 +78,11 @@ def create_app(
         dispatchers: Returns the handle of the dispatchers, who know the calls.
         catalog: The models under /v1.
         request_ids: Give answers under /v1 their `x-request-id`; False where a server in front does.
-        assistants: Names that a caller may ask for.
+        assistants: Names of the profile's assistants, where `staff` does not say who they are.
         database: Of the backend; None: it is opened where the environment says.
+        staff: The profile's assistants, and the tools that there are.
+        storage: Of files; None: it is opened where the profile says.
+        serve_status: Tells what runs, as `ray.serve.status`; None: nothing is known of that.
     """
     app = FastAPI(
         title="Parley",
@@ -82,17 +96,40 @@ def create_app(
     app.state.config = config
     app.state.database = database or open_database()
     app.state.background = Background()
-    app.state.doormen = [CookieDoorman(config.local), *([LocalDoorman()] if config.local else [])]
+    app.state.keys = KeyDoorman()
+    app.state.doormen = [CookieDoorman(config.local), app.state.keys, *([LocalDoorman()] if config.local else [])]
+    redis = settings().redis_url
+    app.state.limits = Limits(config.limits, app.state.database, redis.get_secret_value() if redis else None)
+    app.state.background.every(10, "noting keys' use", partial(app.state.keys.note_uses, app.state.database))
+    app.state.background.every(600, "forgetting answers", partial(forget_answers, app.state.database))
+    app.state.prices = Prices(config.prices)
     app.state.issuer = Issuer(config.oidc) if config.oidc else None
     app.state.background.every(3600, "forgetting sign-ins", partial(forget_expired, app.state.database))
     app.state.agent_name = agent_name
-    app.state.assistants = assistants
+    app.state.staff = staff or Staff(assistants)
+    app.state.assistants = app.state.staff.names
+    app.state.storage = storage or open_storage(config.storage)
     app.state.dispatchers = dispatchers
     app.state.catalog = catalog or Catalog()
+    app.state.serving = Serving(serve_status)
+    courier = Courier(app.state.database, config.webhooks)
+    app.state.background.every(1, "delivering webhooks", courier.deliver)
+    app.state.background.every(600, "forgetting webhooks", courier.forget)
+    retention = Retention(app.state.database, app.state.storage, app.state.prices)
+    app.state.background.every(600, "deleting old calls", retention.once)
     app.include_router(health.router)
     app.include_router(token.router)
     app.include_router(sign_in.router)
+    app.include_router(assistant_routes.router)
+    app.include_router(uploads.router)
+    app.include_router(keys.router)
+    app.include_router(people.router)
+    app.include_router(tenant.router)
+    app.include_router(audit.router)
     app.include_router(files.router)
+    app.include_router(usage.router)
+    app.include_router(webhooks.router)
+    app.include_router(plane.router)
     for part in (models, chat, transcriptions, speech, unknown):
         app.include_router(part.router)
     add_problem_handlers(app)
@@ -103,13 +140,16 @@ def create_app(
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     else:
         app.get("/", include_in_schema=False, response_class=HTMLResponse)(lambda: NOT_BUILT)
+    app.add_middleware(Idempotency)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     # Recordings, conversations and files are longer than what the page sends.
     larger = {
         f"{PREFIX}audio/transcriptions": round(config.max_upload_mb * 2**20),
         PREFIX: round(config.max_request_mb * 2**20),
-        "/api/v1/calls/": files.FORM_BYTES,
+        "/api/v1/calls/*/files": uploads.FORM_BYTES,
+        "/api/v1/assistants/*/files": uploads.FORM_BYTES,
     }
+    app.add_middleware(DepthLimit, most=config.max_depth)
     app.add_middleware(BodyLimit, most=config.max_body_bytes, larger=larger, uploads=config.max_uploads)
     if config.local:
         app.add_middleware(LoopbackOnly)
@@ -123,7 +163,17 @@ def create_app(
             max_age=SIGN_IN_SECONDS,
             https_only=not config.local,
         )
-    app.add_middleware(SecurityHeaders)
+    if config.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "If-Match", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "Idempotent-Replayed"],
+            max_age=600,
+        )
+    here = settings()
+    app.add_middleware(Headers, local=config.local, livekit=(here.livekit_public_url or here.livekit_url,))
     return app
 
 
@@ -137,21 +187,5 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
     finally:
         await app.state.background.aclose()
+        await app.state.limits.aclose()
         await app.state.database.aclose()
-
-
-class SecurityHeaders:
-    """Adds the headers that every answer carries."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, adding headers to the answer's start."""
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_SECURITY_HEADERS.items()]
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

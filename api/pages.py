@@ -46,6 +46,15 @@ def cursor_of(*values: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode().rstrip("=")
 
 
+def values_of(cursor: str | None, count: int) -> list[Any] | None:
+    """Return what `cursor_of` was given; None: there is no cursor.
+
+    Raises:
+        Problem: 422: it is no cursor of ours.
+    """
+    return None if cursor is None else _read(cursor, count)
+
+
 def cut(rows: Sequence[Any], limit: int) -> tuple[Sequence[Any], bool]:
     """Return a page of rows of which one more than `limit` was asked for, and whether there are more."""
     return rows[:limit], len(rows) > limit
@@ -62,7 +71,8 @@ def _read(cursor: str, count: int) -> list[Any]:
 
 
 def _moment(value: Any) -> Any:
-    if not isinstance(value, str):
+    # PostgreSQL's text holds no NUL.
+    if not isinstance(value, str) or "\0" in value:
         raise TypeError
     try:
         return datetime.datetime.fromisoformat(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -105,6 +106,18 @@ def refusal(path: str, status: int, title: str, detail: str, code: str | None = 
     return Refused(status, detail, code=code).response() if is_openai(path) else problem_response(status, title, detail)
 
 
+AWAY = (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError)
+"""What is raised where the database, or something else behind this server, does not answer."""
+
+
+def away(path: str, error: Exception) -> JSONResponse:
+    """Return what is answered then."""
+    logger.warning("what is behind a request did not answer: %s", type(error).__name__)
+    answer = refusal(path, 503, "Busy", "Something behind this server does not answer; try again", "unavailable")
+    answer.headers["retry-after"] = "2"
+    return answer
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of an application as a problem."""
 
@@ -133,17 +146,12 @@ def add_problem_handlers(app: FastAPI) -> None:
         assert isinstance(error, Problem)
         return error.response()
 
-    async def away(request: Request, error: Exception) -> JSONResponse:
-        logger.warning("what is behind a request did not answer: %s", type(error).__name__)
-        answer = refusal(
-            request.url.path, 503, "Busy", "Something behind this server does not answer; try again", "unavailable"
-        )
-        answer.headers["retry-after"] = "2"
-        return answer
+    async def unreached(request: Request, error: Exception) -> JSONResponse:
+        return away(request.url.path, error)
 
     app.add_exception_handler(Problem, problem)
-    for kind in (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError):
-        app.add_exception_handler(kind, away)
+    for kind in AWAY:
+        app.add_exception_handler(kind, unreached)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     # Only the routes under /v1 raise these: others answer by themselves when a model or a dispatcher fails.
@@ -157,7 +165,7 @@ class BodyLimit:
     Args:
         app: The application behind it.
         most: Bytes.
-        larger: Bytes for paths that begin so; the first that fits counts.
+        larger: Bytes for paths that begin so, where * stands for anything; the first that fits counts.
         uploads: Bodies over a mebibyte that may be in memory at once.
     """
 
@@ -173,7 +181,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         path = scope["path"]
-        most = next((size for prefix, size in self._larger.items() if path.startswith(prefix)), self._most)
+        most = next((size for start, size in self._larger.items() if fnmatchcase(path, f"{start}*")), self._most)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         body = bytearray()
         too_large = not length.isdigit() or int(length) > most

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.accounts_cli import keys, tenants
 from cluster.bench.cli import app as bench
 from serve.errors import ParleyError
 
@@ -149,6 +150,8 @@ def call(
 
 
 app.add_typer(bench, name="bench")
+app.add_typer(tenants, name="tenants")
+app.add_typer(keys, name="keys")
 
 
 @app.command(hidden=True)

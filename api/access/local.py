@@ -20,4 +20,9 @@ class LocalDoorman:
         """Return this machine's user."""
         if "authorization" in request.headers:
             return None
-        return Principal(LOCAL, DEFAULT_TENANT, "person", ROLES["owner"], "You", "owner")
+        return local_user()
+
+
+def local_user() -> Principal:
+    """Return this machine's user: owner of the default tenant."""
+    return Principal(LOCAL, DEFAULT_TENANT, "person", ROLES["owner"], "You", "owner")

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.access.scopes import Scope
@@ -47,11 +48,15 @@ class Doorman(Protocol):
         ...
 
 
-async def principal(request: Request) -> Principal:
-    """Return who is asking.
+_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `Authorization: Bearer parley_...`")
+"""Says in OpenAPI what is needed; the doormen read the header."""
+
+
+async def principal(request: Request, _: Annotated[Any, Security(_BEARER)] = None) -> Principal:
+    """Return who is asking; the request counts for their tenant.
 
     Raises:
-        Problem: 401, with how to be let in.
+        Problem: 401, with how to be let in; 429: the tenant asks too often.
     """
     known: Principal | None = getattr(request.state, "principal", None)
     if known is not None:
@@ -59,6 +64,7 @@ async def principal(request: Request) -> Principal:
     for doorman in request.app.state.doormen:
         if found := await doorman(request, request.app.state.database):
             request.state.principal = found
+            await counted(request, found)
             return found
     raise Problem(
         401,
@@ -66,6 +72,19 @@ async def principal(request: Request) -> Principal:
         "Send an API key as Authorization: Bearer, or sign in",
         headers={"www-authenticate": "Bearer"},
     )
+
+
+async def counted(request: Request, who: Principal) -> None:
+    """Count a request for a tenant; the answer tells how many are left (`api.headers`).
+
+    Raises:
+        Problem: 429.
+    """
+    rate, too_many = await request.app.state.limits.count(who.tenant)
+    request.state.rate = rate
+    if too_many:
+        detail = f"This tenant may ask {rate.limit} times in a second; go on in the next"
+        raise Problem(429, "Too many requests", detail, headers={"retry-after": "1"}, limit="requests")
 
 
 def needs(*scopes: Scope) -> Any:

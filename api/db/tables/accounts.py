@@ -21,8 +21,9 @@ class Tenant(Created, Base):
 
     Attributes:
         name: As people know it.
-        limits: `calls` at once, `minutes` a month, `uploads` at once, `requests` a second; what is not there has the
-            default of the profile (`api.limits`).
+        allowed: `calls` at once, `minutes` a month, `uploads` at once, `requests` a second, as whoever runs the server
+            gave them; what is not there has the default of the profile (`api.limits`).
+        limits: Of those, what the tenant wants to be less.
         keep_days: After so many days a call and all that hangs on it is deleted; None: never.
     """
 
@@ -30,6 +31,7 @@ class Tenant(Created, Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=partial(new_id, "ten"))
     name: Mapped[str] = mapped_column(String(200))
+    allowed: Mapped[dict[str, Any]] = mapped_column(default=dict)
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
     keep_days: Mapped[int | None]
 

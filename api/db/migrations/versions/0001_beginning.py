@@ -28,6 +28,7 @@ def upgrade() -> None:
         "tenants",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("allowed", types.Json, nullable=False),
         sa.Column("limits", types.Json, nullable=False),
         sa.Column("keep_days", sa.Integer(), nullable=True),
         sa.Column("created_at", types.Time(), nullable=False),
@@ -67,7 +68,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_assistants")),
     )
     with op.batch_alter_table("assistants", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_assistants_tenant_id_name"), ["tenant_id", "name"], unique=False)
+        batch_op.create_index(
+            "uq_assistants_tenant_id_name",
+            ["tenant_id", "name"],
+            unique=True,
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
 
     op.create_table(
         "audit",
@@ -418,10 +425,11 @@ def upgrade() -> None:
         "tenants",
         sa.column("id"),
         sa.column("name"),
+        sa.column("allowed", types.Json),
         sa.column("limits", types.Json),
         sa.column("created_at", types.Time()),
     )
-    op.bulk_insert(tenants, [{"id": "ten_default", "name": "Default", "limits": {}, "created_at": types.now()}])
+    op.bulk_insert(tenants, [{"id": "ten_default", "name": "Default", "allowed": {}, "limits": {}, "created_at": types.now()}])
 
 
 def downgrade() -> None:
@@ -494,7 +502,7 @@ def downgrade() -> None:
 
     op.drop_table("audit")
     with op.batch_alter_table("assistants", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_assistants_tenant_id_name"))
+        batch_op.drop_index("uq_assistants_tenant_id_name")
 
     op.drop_table("assistants")
     op.drop_table("api_keys")
