@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, Field, model_validator
 
 from agent.overlap import BACKCHANNELS, STOPS
+from agent.sentences import DANGLING
 from serve.assistant import Assistant
 from serve.config import Name, Replicas, Resources, Strict
 
@@ -28,6 +29,10 @@ class Turns(Strict):
     end_silence: float = Field(default=0.25, gt=0, le=2, description="Silence that ends an utterance")
     min_delay: float = Field(default=0.45, ge=0, le=5, description="From the end of speech: a finished sentence")
     max_delay: float = Field(default=0.6, ge=0, le=10, description="From the end of speech: one that may go on")
+    dangling_delay: float = Field(
+        default=1.2, ge=0, le=10, description="From the end of speech: one whose last word is one of `dangling`"
+    )
+    dangling: tuple[str, ...] = Field(default=DANGLING, description="Words after which a sentence goes on")
     detector: bool = Field(default=True, description="Judge by the sound of the voice whether a turn is over")
     interrupt_after: float = Field(default=0.3, ge=0, le=5, description="Speech that stops the answer")
     resume_after: float = Field(default=0.6, gt=0, le=10, description="Silence after which a cut answer goes on")

@@ -24,6 +24,7 @@ from livekit.local_inference import VAD_WINDOW_SAMPLES
 from agent.config import Turns
 from agent.keeper import Keeper
 from agent.overlap import Overlap
+from agent.sentences import dangles
 from agent.utterance import Utterance
 from serve.client import Models
 from serve.contracts import RequestContext, Transcript
@@ -48,6 +49,9 @@ _FAINT = 0.25
 
 _LEVEL_WINDOWS = 50
 """Windows over which the loudness of the caller's voice is averaged."""
+
+_TOLD = 0.05
+"""Seconds after which the session knows that speech goes on; what was held back must not come before."""
 
 _PREROLL = 10
 """Windows kept from before speech is certain: the first consonant is in them."""
@@ -106,6 +110,8 @@ class Ears:
         self._voiced = 0
         self._utterance: Utterance | None = None
         self._over: Overlap | None = None
+        self._held: tuple[asyncio.TimerHandle, str] | None = None
+        """The final text of an unfinished sentence, and what will pass it on."""
         self._ended: set[Utterance] = set()
         self._keeper = keeper
         self._begun = keeper.left.audio if keeper.left else b""
@@ -132,7 +138,9 @@ class Ears:
             await utils.aio.cancel_and_wait(reader)
             for utterance in [*self._ended, *([self._utterance] if self._utterance else [])]:
                 await utterance.aclose()
-            self._speaking, self._utterance = False, None
+            if self._held is not None:
+                self._held[0].cancel()
+            self._speaking, self._utterance, self._held = False, None, None
             self._ended.clear()
             active.close()
 
@@ -191,6 +199,8 @@ class Ears:
         self._over = Overlap(self._turns, self.answering) if self.answering() else None
         self._keeper.begin()
         self._emit(vad.VADEventType.START_OF_SPEECH)
+        if self._held is not None:
+            self._hold(self._held[1], _TOLD)
         self._events.send_nowait(stt.SpeechEvent(stt.SpeechEventType.START_OF_SPEECH))
         self._utterance = Utterance(
             self._models,
@@ -248,6 +258,24 @@ class Ears:
         """Pass on what an utterance was understood as."""
         if self._events.closed:
             return
+        if kind is stt.SpeechEventType.FINAL_TRANSCRIPT and not self._speaking and dangles(text, self._turns.dangling):
+            self._hold(text, self._turns.dangling_delay - self._turns.end_silence - self._since_utterance)
+            return
+        self._tell(kind, text)
+
+    def _hold(self, text: str, seconds: float) -> None:
+        """Pass a final text on later: until then the turn is not over, and what is said belongs to it."""
+        if self._held is not None:
+            self._held[0].cancel()
+        self._held = asyncio.get_running_loop().call_later(max(0.0, seconds), self._release), text
+
+    def _release(self) -> None:
+        assert self._held is not None
+        text, self._held = self._held[1], None
+        if not self._events.closed:
+            self._tell(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+
+    def _tell(self, kind: stt.SpeechEventType, text: str) -> None:
         if text or kind is stt.SpeechEventType.FINAL_TRANSCRIPT:
             data = stt.SpeechData(language=LanguageCode(self.language), text=text, confidence=1.0)
             self._events.send_nowait(stt.SpeechEvent(kind, alternatives=[data]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
@@ -44,8 +45,9 @@ class FakeKeeper:
         self.utterances[-1] += pcm
 
 
-def hearing(keeper: FakeKeeper, models: FakeModels) -> Ears:
-    return Ears(cast(Models, models), "call", Turns(), streaming=True, language="en", keeper=cast(Keeper, keeper))
+def hearing(keeper: FakeKeeper, models: FakeModels, turns: Turns | None = None) -> Ears:
+    turns = turns or Turns()
+    return Ears(cast(Models, models), "call", turns, streaming=True, language="en", keeper=cast(Keeper, keeper))
 
 
 @pytest.fixture
@@ -198,3 +200,36 @@ async def test_what_is_faint_against_the_caller_does_not_begin_an_utterance(monk
     ears.activity()
     _, seen = await hear(ears, (0.3, 0), (0.2, 400), (0.5, 4000), (0.6, 0))
     assert seen == [V.START_OF_SPEECH, V.END_OF_SPEECH], "a soft beginning is one all the same"
+
+
+async def unfinished(
+    monkeypatch: pytest.MonkeyPatch, text: str, *stretches: tuple[float, int]
+) -> list[tuple[stt.SpeechEventType, float]]:
+    """Return what is told of a text, and when in seconds."""
+    monkeypatch.setattr("agent.ears.SileroVAD", FakeSilero)
+    ears = hearing(FakeKeeper(), SpokenModels(text), Turns(dangling_delay=0.75))
+
+    async def audio() -> AsyncGenerator[rtc.AudioFrame]:
+        for frame in frames(*stretches):
+            yield frame
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.7)
+
+    told: list[tuple[stt.SpeechEventType, float]] = []
+    async for event in ears.transcribe(audio()):
+        told.append((event.type, time.monotonic()))
+    return told
+
+
+async def test_an_unfinished_sentence_is_final_a_while_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, least, most in (("tell me of dogs", 0.0, 0.2), ("tell me about", 0.3, 0.6)):
+        times = dict(await unfinished(monkeypatch, text, (0.3, 0), (0.6, 1000), (0.3, 0)))
+        assert least <= times[S.FINAL_TRANSCRIPT] - times[S.END_OF_SPEECH] <= most
+
+
+async def test_who_goes_on_is_heard_before_the_unfinished_sentence_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = await unfinished(monkeypatch, "tell me about", (0.3, 0), (0.6, 1000), (0.4, 0), (2.0, 1000), (0.4, 0))
+    kinds = [kind for kind, _ in told]
+    again = kinds.index(S.START_OF_SPEECH, 1)
+    assert kinds.count(S.FINAL_TRANSCRIPT) == 2
+    assert kinds.index(S.FINAL_TRANSCRIPT) > again
