@@ -16,8 +16,8 @@ from api.records.rows import end, locked
 class Objects(Protocol):
     """Where the bytes of files are."""
 
-    async def delete(self, locations: list[str]) -> None:
-        """Delete objects; one that is not there is no error."""
+    async def delete(self, path: str) -> None:
+        """Delete an object; one that is not there is no error."""
         ...
 
 
@@ -39,10 +39,10 @@ async def delete_call(session: AsyncSession, call: str, objects: Objects | None,
     gone: set[str] = set()
     while True:
         found = await _locations(session, call) - gone
-        if found and objects is not None:
-            # No transaction waits for a store.
-            await session.rollback()
-            await objects.delete(sorted(found))
+        # No transaction waits for a store.
+        await session.rollback()
+        for path in found if objects is not None else ():
+            await objects.delete(path)
         gone |= found
         row = await locked(session, call)
         if row is None:
