@@ -176,6 +176,11 @@ class Models:
         """Take new routes, also for every view; requests in progress stay where they are."""
         self._shared.routes = routes
 
+    @property
+    def circuits(self) -> Mapping[str, Circuit]:
+        """The circuit breakers of the models that were asked."""
+        return self._shared.circuits
+
     def model(self, role: Role) -> str:
         """Return the model that served a role last, or else the one that would be asked."""
         return self._served.get(role) or self._chosen.get(role) or self._shared.routes.model(role)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, cast
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
@@ -95,6 +95,7 @@ def needs(*scopes: Scope) -> Any:
             raise Problem(403, "Not allowed", f"This needs the scope {' and '.join(missing)}")
         return who
 
+    cast(Any, check).scopes = scopes  # read by `api.openapi`
     return Depends(check)
 
 

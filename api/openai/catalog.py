@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from api.openai.errors import Refused
-from serve.client import Handles, Models, serve_handle
+from serve.client import Circuit, Handles, Models, serve_handle
 from serve.config import Name, Routes, Strict
 from serve.contracts import ROLES, RequestContext, Role
 
@@ -78,6 +78,21 @@ class Catalog:
         if self._models is None:
             raise Refused(503, "the catalog is not here yet", code="unavailable", kind="server_error", retry_after=1)
         return self._models
+
+    @property
+    def known(self) -> Sequence[CatalogModel]:
+        """The models by the order of the profile."""
+        return list(self._known.values())
+
+    @property
+    def routes(self) -> Routes | None:
+        """Who serves each role; None: nobody has said yet."""
+        return self._routes
+
+    @property
+    def circuits(self) -> Mapping[str, Circuit]:
+        """The circuits of models that were asked from here."""
+        return self._models.circuits if self._models else {}
 
     def find(self, name: str, role: Role) -> Choice:
         """Return what a name means where a role is needed.
