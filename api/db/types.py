@@ -31,6 +31,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
+def first_id(prefix: str, at: datetime.datetime) -> str:
+    """Return the id that sorts before all those made from a moment on."""
+    return f"{prefix}_{int(at.timestamp() * 1000):012x}"
+
+
 def now() -> datetime.datetime:
     """Return the time, with its zone (UTC)."""
     return datetime.datetime.now(datetime.UTC)
