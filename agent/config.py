@@ -34,6 +34,9 @@ class Turns(Strict):
     )
     dangling: tuple[str, ...] = Field(default=DANGLING, description="Words after which a sentence goes on")
     detector: bool = Field(default=True, description="Judge by the sound of the voice whether a turn is over")
+    preemptive: bool = Field(
+        default=True, description="Begin an answer before the turn is over; false: no tokens for those thrown away"
+    )
     interrupt_after: float = Field(default=0.3, ge=0, le=5, description="Speech that stops the answer")
     resume_after: float = Field(default=0.6, gt=0, le=10, description="Silence after which a cut answer goes on")
     backchannels: tuple[str, ...] = Field(

@@ -313,8 +313,8 @@ def _turn_handling(turns: Turns) -> Any:
             "false_interruption_timeout": turns.resume_after,
         },
         "preemptive_generation": {
-            "enabled": True,
-            "preemptive_tts": True,
+            "enabled": turns.preemptive,
+            "preemptive_tts": turns.preemptive,
             "max_speech_duration": 30.0,
             "max_retries": 8,
         },

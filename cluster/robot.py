@@ -13,7 +13,7 @@ import wave
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import numpy as np
@@ -78,6 +78,9 @@ class Robot:
         access: Gives LiveKit's url and a token instead.
     """
 
+    queue_ms = 0
+    """Audio that WebRTC holds before it is sent: none, so that what is sent is heard at once."""
+
     def __init__(self, page: str, access: Access | None = None) -> None:
         self._access = access or (lambda: page_access(page))
         self.room = rtc.Room()
@@ -95,7 +98,7 @@ class Robot:
         self._tasks: list[asyncio.Task[Any]] = []
         self._lost = False
 
-    async def __aenter__(self) -> Robot:
+    async def __aenter__(self) -> Self:
         try:
             await self._join()
         except BaseException:
@@ -121,7 +124,7 @@ class Robot:
         room.register_text_stream_handler("parley.turn", lambda reader, _: self._read(reader, self._on_turn))
         room.register_text_stream_handler("lk.transcription", self._on_caption)
         url, token = await self._access()
-        source = rtc.AudioSource(RATE, 1, queue_size_ms=0)
+        source = rtc.AudioSource(RATE, 1, queue_size_ms=self.queue_ms)
         self.joined = time.perf_counter()
         async with asyncio.timeout(CONNECT_SECONDS):
             await room.connect(url, token, rtc.RoomOptions(single_peer_connection=True))

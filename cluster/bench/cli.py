@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.bench import api_command
+from cluster.bench.telling import say as _say
+from cluster.bench.telling import show as _show
+
 if TYPE_CHECKING:
     import psutil
 
@@ -138,6 +142,56 @@ def cpu_(
     _show([_run(resources.silent_calls(page, _members(run), _say, calls=calls, seconds=seconds))], as_json)
 
 
+@app.command("calls")
+def calls_(
+    calls: Annotated[
+        list[int] | None, typer.Option("--calls", min=1, max=64, help="At once; again for more; none: 1, 4 and 8.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=5, max=600, help="How long each state lasts.")] = 42,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, help="Times everything is measured.")] = 1,
+    threads: Annotated[bool, typer.Option("--threads", help="Stock calls in threads, not processes.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="Without the stock worker.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Processor time and memory of a call without any model, beside a stock worker; needs the profile plumbing.
+
+    Example: parley bench calls --rounds 3
+    """
+    from cluster.bench import calls as plumbing
+
+    run, profile = _up()
+    measured = plumbing.calls(
+        run.addresses["page"] or "",
+        profile,
+        lambda: _members(run),
+        _keys(run),
+        _say,
+        counts=sorted(set(calls or (1, 4, 8))),
+        seconds=seconds,
+        rounds=rounds,
+        executor="thread" if threads else "process",
+        alone=alone,
+    )
+    _show([_run(measured)], as_json)
+
+
+@app.command("preemptive")
+def preemptive_(
+    turns: TURNS = 10,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=50, help="Pairs of on and off.")] = 3,
+    as_json: JSON = False,
+) -> None:
+    """Voice to voice with answers begun before the turn is over, and without; the cluster is put back as it was.
+
+    Example: parley bench preemptive --turns 10 --rounds 3
+    """
+    from cluster.bench import preemptive
+
+    run, profile = _up()
+    page = run.addresses["page"] or ""
+    _show([_run(preemptive.preemptive(page, profile, _say, turns=turns, rounds=rounds))], as_json)
+
+
 @app.command("memory")
 def memory_(as_json: JSON = False) -> None:
     """Memory of everything that `up` started (proportional set size).
@@ -228,6 +282,9 @@ def openai_(times: TIMES = 100, as_json: JSON = False) -> None:
     _show([_run(openai.openai(run.addresses["openai"] or "", key or None, profile, _say, times=times))], as_json)
 
 
+app.command("api")(api_command.api_)
+
+
 @app.command("batch")
 def batch_(
     model: Annotated[
@@ -308,21 +365,3 @@ def _connect(run: State) -> None:
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(work)
-
-
-def _say(what: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False).print(f"  {what}", style="dim")
-
-
-def _show(reports: Sequence[Report], as_json: bool) -> None:
-    from cluster import console
-
-    if as_json:
-        console.print_json([report.json() for report in reports] if len(reports) > 1 else reports[0].json())
-        return
-    out = console.out()
-    for report in reports:
-        out.print()
-        report.show(out)
