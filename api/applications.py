@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.config import ApiConfig
+from serve.assistant import Assistant
 from serve.config import Routes
 
 
@@ -14,7 +15,8 @@ def api(
     agent_name: str,
     models: Sequence[dict[str, str]],
     routes: Routes,
-    assistants: Sequence[str],
+    assistants: Mapping[str, Assistant],
+    tools: Sequence[str],
 ) -> dict[str, Any]:
     """Return the API's entry for Serve's declarative configuration.
 
@@ -23,7 +25,8 @@ def api(
         agent_name: The name under which LiveKit dispatches calls.
         models: The catalog: `name`, `role` and `engine` of each; it and what follows reach the replica live.
         routes: Which model serves each role.
-        assistants: Names that a caller may ask for.
+        assistants: Of the profile, by name.
+        tools: Names of all tools that assistants may have.
     """
     return {
         "name": "api",
@@ -38,7 +41,8 @@ def api(
                 "user_config": {
                     "models": list(models),
                     "routes": routes.model_dump(mode="json"),
-                    "assistants": list(assistants),
+                    "assistants": {name: each.model_dump(mode="json") for name, each in assistants.items()},
+                    "tools": list(tools),
                 },
                 "ray_actor_options": {"num_cpus": 0},
                 "health_check_period_s": 1,

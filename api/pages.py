@@ -42,7 +42,8 @@ def older(cursor: str | None, *columns: Any) -> ColumnElement[bool] | None:
 
 def cursor_of(*values: Any) -> str:
     """Return the cursor of a row, by the values of the columns that the list is ordered by."""
-    plain = [value.isoformat() if isinstance(value, datetime.datetime) else value for value in values]
+    # Marked, so that a name that reads as a time stays a name.
+    plain = [{"at": value.isoformat()} if isinstance(value, datetime.datetime) else value for value in values]
     return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode().rstrip("=")
 
 
@@ -66,15 +67,17 @@ def _read(cursor: str, count: int) -> list[Any]:
         if not isinstance(values, list) or len(cast("list[Any]", values)) != count:
             raise ValueError
         return [_moment(value) for value in cast("list[Any]", values)]
-    except (ValueError, binascii.Error, TypeError):
+    except (ValueError, binascii.Error, TypeError, KeyError):
         raise Problem.field("after", "is no cursor; take `next` of the page before") from None
 
 
 def _moment(value: Any) -> Any:
+    if isinstance(value, dict):
+        moment = datetime.datetime.fromisoformat(cast("dict[str, Any]", value)["at"])
+        if moment.tzinfo is None:
+            raise ValueError
+        return moment
     # PostgreSQL's text holds no NUL.
     if not isinstance(value, str) or "\0" in value:
         raise TypeError
-    try:
-        return datetime.datetime.fromisoformat(value)
-    except ValueError:
-        return value
+    return value

@@ -7,6 +7,7 @@ from typing import Any
 import agent.applications
 import api.applications
 import serve.builder
+from agent import tool_names
 from cluster.profile import Profile
 from serve import registry
 
@@ -29,7 +30,12 @@ def compose(profile: Profile) -> dict[str, Any]:
             agent.applications.host(profile.agent, profile.routes),
             agent.applications.dispatcher(profile.agent),
             api.applications.api(
-                profile.api, profile.agent.name, _catalog(profile), profile.routes, list(profile.agent.everybody())
+                profile.api,
+                profile.agent.name,
+                _catalog(profile),
+                profile.routes,
+                profile.agent.everybody(),
+                tool_names.names(),
             ),
         ],
     }

@@ -6,7 +6,7 @@ import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db.tables.base import Base, Created, Tenanted
@@ -23,7 +23,16 @@ class Assistant(Tenanted, Created, Base):
     """
 
     __tablename__ = "assistants"
-    __table_args__ = (Index(None, "tenant_id", "name"),)
+    __table_args__ = (
+        Index(
+            "uq_assistants_tenant_id_name",
+            "tenant_id",
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=partial(new_id, "asst"))
     name: Mapped[str] = mapped_column(String(60))
