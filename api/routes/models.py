@@ -6,7 +6,7 @@ import datetime
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -158,7 +158,7 @@ async def _times(session: AsyncSession) -> dict[str, Times]:
 
 
 def _of(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
+    return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
 
 
 def _p95(values: list[float]) -> float:

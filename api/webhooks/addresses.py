@@ -43,6 +43,8 @@ def check_url(url: str, allow_private: bool) -> None:
         raise Refused(f"must begin with {' or '.join(f'{each}://' for each in schemes)}")
     if not parsed.host:
         raise Refused("names no host")
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        raise Refused("names a port that is none")
     if parsed.userinfo:
         raise Refused("may hold no name and password; receivers check the signature")
     if any(not 0x20 < ord(each) < 0x7F for each in url):
