@@ -42,8 +42,9 @@ def dispatcher(config: AgentConfig) -> dict[str, Any]:
             {
                 "name": "Dispatcher",
                 "num_replicas": config.dispatchers,
-                # Files on their way are requests, and a call that is to be adopted must not wait behind them.
-                "max_ongoing_requests": 100,
+                # Files on their way are requests, and so is each call that somebody follows; one that is to be adopted
+                # must not wait behind them.
+                "max_ongoing_requests": 400,
                 "ray_actor_options": {"num_cpus": 0},
                 "health_check_period_s": 1,
                 "health_check_timeout_s": 10,

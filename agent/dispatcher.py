@@ -49,6 +49,12 @@ RESCUE_SECONDS = 3.0
 STATUS = proto.JobStatus
 
 
+
+FOLLOW_SECONDS = 5.0
+"""How long who follows a call may wait for news in one request."""
+
+FOLLOW_PAUSE = 0.1
+END_SECONDS = 5.0
 class Dispatcher:
     """Registers with LiveKit as a worker that takes jobs for the whole `agent` deployment."""
 
@@ -92,6 +98,33 @@ class Dispatcher:
     async def parcel(self, parcel: str) -> bytes | None:
         """Return a file that waits here."""
         return self._parcels.fetch(parcel)
+
+    async def living(self) -> list[dict[str, Any]]:
+        """Return what each live call does now (`agent/live.py`)."""
+        return await self._state.living()
+
+    async def live(self, room: str, after: str, wait: float) -> list[tuple[str, dict[str, Any]]]:
+        """Return what went on in a call after an event, with ids; waits a while for the first.
+
+        Args:
+            room: The call.
+            after: Id of the event known last; "": from the first that is kept.
+            wait: Seconds, at most `FOLLOW_SECONDS`.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + min(wait, FOLLOW_SECONDS)
+        while not (found := await self._state.live(room, after)) and clock() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(FOLLOW_PAUSE)  # neither state tells who waits
+        return found
+
+    async def end(self, room: str, reason: str) -> bool:
+        """End a call, whoever carries it; False: nobody was found who does."""
+        if self._carrier.agents is None:
+            return False
+        async with asyncio.timeout(END_SECONDS):
+            # Broadcast: a replica that carries as many calls as it may takes no other request.
+            answers = await self._carrier.agents.broadcast("end", room, reason).results_async(return_exceptions=True)
+        return any(each is True for each in answers)
 
     async def __del__(self) -> None:
         self._main.cancel()

@@ -32,6 +32,7 @@ from serve.errors import Overloaded, ParleyError, Unavailable
 
 if TYPE_CHECKING:
     from agent.delivery import Delivery
+    from agent.live import Live
     from agent.session import Call, Event
 
 logger = logging.getLogger("ray.serve")
@@ -54,6 +55,7 @@ class Carried:
         call: The session.
         lease: Says that it is ours.
         task: Runs the session.
+        live: Tells those who follow the call.
         events: Of whoever holds the request now; None: nobody does.
         beside: Tasks that end with the call.
     """
@@ -61,6 +63,7 @@ class Carried:
     call: Call
     lease: Lease
     task: asyncio.Task[None]
+    live: Live
     events: asyncio.Queue[Event | None] | None = None
     beside: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
@@ -135,10 +138,19 @@ class Agent:
             raise Unavailable("the call has not begun yet; send the file again in a moment")
         return dict(status)
 
+    async def end(self, room: str, reason: str) -> bool:
+        """End a call and close its room; False: it is not carried here."""
+        carried = self._carried.get(room)
+        if carried is None:
+            return False
+        carried.call.hang_up(reason)
+        return True
+
     async def _begin(self, request: CallRequest, lease: Lease) -> Carried:
         from agent.assistants import Assistants
         from agent.delivery import Delivery
         from agent.keeper import Keeper
+        from agent.live import Live
         from agent.recorder import Recorder
         from agent.session import Call
 
@@ -146,11 +158,14 @@ class Agent:
         keeper = await Keeper.open(self._state, lease)
         self._delivery = self._delivery or Delivery.open(self._config, self._replica)
         backend = self._delivery.of(request.room, lease.epoch) if self._delivery else None
-        recorder = Recorder(lease, self._hooks, backend, self._config.name)
+        recorder = Recorder(lease, self._hooks, backend, self._config.name, request.metadata)
+        live = Live(self._state, request.room, request.metadata)
+        recorder.live = live.hear
         assistants = Assistants(self._config)
         call = Call(request, self._models.choosing({}), assistants, self._config.turns, keeper, recorder)
+        call.captions = live.captions
         # A task of its own: what the session keeps in context variables must be entered and left in one task.
-        carried = Carried(call, lease, asyncio.create_task(call.run(), name=f"call {request.room}"))
+        carried = Carried(call, lease, asyncio.create_task(call.run(), name=f"call {request.room}"), live)
         self._carried[request.room] = carried
         call.emit = lambda event: carried.events.put_nowait(event) if carried.events else None
         carried.task.add_done_callback(lambda _: self._spawn(carried, self._over(request.room, carried)))
@@ -212,6 +227,7 @@ class Agent:
             del self._carried[room]
         for task in carried.beside - {asyncio.current_task()}:
             task.cancel()
+        await carried.live.aclose()
         with contextlib.suppress(ParleyError):
             released = await self._state.release(carried.lease)
             if released and carried.call.reason != "moved":

@@ -16,10 +16,13 @@ from livekit import rtc
 from livekit.agents import AgentSession, llm
 
 from agent import events
+from agent.assistants import asked_for
 from agent.backend import Backend
+from agent.chronicle import Chronicle
 from agent.documents import Document
 from agent.events import Event
 from agent.hooks import Hooks
+from agent.live import ELSEWHERE, tenant_of
 from agent.state import Lease
 from serve.contracts import Role, Usage
 
@@ -45,6 +48,7 @@ class Recorder:
     Attributes:
         log: The newest records.
         emit: Told records as JSON, for whoever holds the call's request.
+        live: Told all records, for those who follow the call.
         reason: Why the call ends, once it does.
 
     Args:
@@ -52,6 +56,7 @@ class Recorder:
         hooks: Of this process.
         backend: This call's side of it; None: nobody wants records.
         agent: The agent's name.
+        metadata: Of the dispatch: says whose call it is, and who is to answer.
         clock: Seconds since 1970.
     """
 
@@ -61,12 +66,15 @@ class Recorder:
         hooks: Hooks | None = None,
         backend: Backend | None = None,
         agent: str = "",
+        metadata: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.log: deque[Event] = deque(maxlen=KEPT)
         self.emit: Callable[[dict[str, Any]], None] = lambda event: None
+        self.live: Callable[[Event], None] = lambda event: None
         self.reason = ""
-        self._call, self._lease, self._agent = lease.call, lease, agent
+        self._call, self._lease, self._agent, self._metadata = lease.call, lease, agent, metadata
+        self._chronicle = Chronicle(lambda batch: self._tell(lambda backend: backend.events(batch)))
         self._hooks, self._backend, self._clock = hooks, backend, clock
         self._began = clock()
         self._count = self._question = 0
@@ -83,8 +91,10 @@ class Recorder:
         self.log.append(event)
         if self._hooks is not None:
             self._hooks.publish(event)
+        self.live(event)
         if not event.content and event.type not in UNTOLD:
             self.emit(event.json())
+        self._tell(lambda _: self._chronicle.hear(event))
         return event
 
     # A job's life.
@@ -104,7 +114,8 @@ class Recorder:
         """The agent is in the room: whoever is there already is told as if they came now."""
         others = list(room.remote_participants.values())
         self.record(events.Connect, participants=len(others))
-        self._tell(lambda backend: backend.agent_joined(self._agent, self._lease.owner))
+        said = {"assistant": asked_for(self._metadata) or "", "tenant": self._tenant(others)}
+        self._tell(lambda backend: backend.agent_joined(self._agent, self._lease.owner, **said))
         for who in others:
             self._on_joined(who)
             for publication in who.track_publications.values():
@@ -127,11 +138,11 @@ class Recorder:
     def cleanup(self, reason: str) -> None:
         """The call leaves this replica; its last record."""
         self._tell_usage()
-        goes_on = reason == "moved"
-        if self._messages:
-            said = self._messages
-            self._tell(lambda backend: backend.save_conversation(said, "" if goes_on else reason))
+        said, ends = self._messages, "" if reason in ELSEWHERE else reason
+        if said or ends:
+            self._tell(lambda backend: backend.save_conversation(said, ends))
         self.record(events.Cleanup, reason=reason, seconds=round(self._clock() - self._began, 3))
+        self._tell(lambda _: self._chronicle.flush())
 
     # What the call itself knows.
 
@@ -308,6 +319,11 @@ class Recorder:
         self.record(events.Close, reason=self.reason or reason, close_reason=reason)
 
     # The backend.
+
+    def _tenant(self, others: Sequence[rtc.RemoteParticipant]) -> str:
+        """Return whose call it is: who takes one over has no dispatch, and reads it in the caller's token."""
+        callers = [tenant_of(self._metadata, who.attributes) for who in others]
+        return next(filter(None, callers), tenant_of(self._metadata))
 
     def _tell_usage(self) -> None:
         used, self._used = self._used, {}

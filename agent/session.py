@@ -17,7 +17,7 @@ from typing import Any
 
 from livekit import rtc
 from livekit.agents import NOT_GIVEN, AgentSession, inference, llm, utils
-from livekit.agents.voice import room_io
+from livekit.agents.voice import io, room_io
 
 from agent.adapters import LanguageModel, Recogniser, SharedVad, Voice
 from agent.assistants import Assistants
@@ -77,6 +77,8 @@ class Call:
         recorder.emit = lambda event: self.emit(event)
         models.used = recorder.used
         self.identity = request.identity
+        self.captions: io.TextOutput | None = None
+        """Written what the assistant says, in step with the voice, for those who follow the call."""
         self.reason = "ended"
         self._request = request
         self._models = models
@@ -119,6 +121,11 @@ class Call:
         if not self._over.is_set():
             self.reason = self.recorder.reason = reason
             self._over.set()
+
+    def hang_up(self, reason: str) -> None:
+        """End the call, and send away whoever is in the room."""
+        self._hang_up = True
+        self.end(reason)
 
     async def _converse(self, room: rtc.Room) -> None:
         left = self._keeper.left
@@ -183,7 +190,7 @@ class Call:
                 session.start(
                     await reception.seat(name, history(left), can=(hearing, speaking)),
                     room=room,
-                    room_options=_io_options(people.served),
+                    room_options=_io_options(people.served, self.captions),
                     record=False,
                     session_host=False,
                 ),
@@ -201,7 +208,7 @@ class Call:
                 reception.joined()
             await self._over.wait()
         finally:
-            self._hang_up = care.hang_up
+            self._hang_up = self._hang_up or care.hang_up
             await asyncio.gather(care.aclose(), people.aclose(), keypad.aclose(), files.aclose())
             await continuity.aclose()
             await session.aclose()
@@ -290,14 +297,14 @@ def _room_options() -> rtc.RoomOptions:
     return options
 
 
-def _io_options(caller: str | None) -> room_io.RoomOptions:
+def _io_options(caller: str | None, captions: io.TextOutput | None) -> room_io.RoomOptions:
     """Listen to one caller; who leaves, and who is listened to then, is `People`'s to say."""
     return room_io.RoomOptions(
         audio_input=room_io.AudioInputOptions(
             sample_rate=SAMPLE_RATE, frame_size_ms=WINDOW_MS, auto_gain_control=False, pre_connect_audio=False
         ),
         audio_output=False,
-        text_output=room_io.TextOutputOptions(sync_transcription=True),
+        text_output=room_io.TextOutputOptions(sync_transcription=True, next_in_chain=captions),
         participant_identity=caller or NOT_GIVEN,
         close_on_disconnect=False,
     )

@@ -20,8 +20,9 @@ class TurnLog:
 
     A turn is a JSON object: `turn` (1, 2, ...), `heard`, `answer` (as far as it was heard), `interrupted`, `typed`,
     `voice_to_voice_ms` (end of speech, or the typed message, to the first sound), `stages` (what each took),
-    `timeline` (when each was, `from_ms` and `to_ms` after the end of speech: they overlap), `models` (who answered, by
-    role), `retries`, `fallback` (by role, who stood in, or null), `error`.
+    `timeline` (when each was, `from_ms` and `to_ms` after the end of speech: they overlap), `times` (seconds since 1970
+    of the question and of the answer, as pairs; what is not known is null), `models` (who answered, by role),
+    `retries`, `fallback` (by role, who stood in, or null), `error`.
 
     Args:
         session: Whose turns.
@@ -105,6 +106,7 @@ class TurnLog:
                 "tts_first_byte_ms": _ms(metrics.get("tts_node_ttfb")),
             },
             "timeline": self._timeline(asked, typed=typed),
+            "times": self._times(asked, metrics, typed=typed),
             "models": service.models,
             "retries": service.retries,
             "fallback": service.fallbacks or None,
@@ -112,6 +114,11 @@ class TurnLog:
         }
         self._asked, self._transcribed, self._spoken, self._heard = None, False, {}, ""
         self.on_turn(turn)
+
+    def _times(self, asked: dict[str, Any], metrics: dict[str, Any], *, typed: bool) -> dict[str, Any]:
+        """Return when the question was said or typed, and when its answer was heard: for subtitles of the call."""
+        question = [self._asked_at, self._asked_at] if typed else _said(asked)
+        return {"question": question, "answer": _said(metrics)}
 
     def _timeline(self, asked: dict[str, Any], *, typed: bool) -> list[dict[str, Any]]:
         """Return when each stage was, from the end of speech or the typed message on; what is not known is left out."""
@@ -129,6 +136,11 @@ class TurnLog:
         return [
             {"stage": stage, "from_ms": _ms(max(0.0, since)), "to_ms": _ms(to)} for stage, since, to in found if to > 0
         ]
+
+
+def _said(metrics: dict[str, Any]) -> list[float] | None:
+    since, to = metrics.get("started_speaking_at"), metrics.get("stopped_speaking_at")
+    return None if since is None or to is None else [round(since, 3), round(max(since, to), 3)]
 
 
 def _ms(seconds: float | None) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from agent.state.contract import BOUND_SECONDS, Lease, Record, encode
@@ -87,6 +88,22 @@ class ActorState:
     async def lead(self, name: str, owner: str, ttl: float) -> bool:
         """Say whether `owner` leads."""
         return await self._ask("lead", name, owner, ttl)
+
+    async def publish(self, call: str, events: Sequence[Record]) -> None:
+        """Add events for those who follow a call."""
+        await self._ask("publish", call, events)
+
+    async def live(self, call: str, after: str = "") -> list[tuple[str, Record]]:
+        """Return the events after one."""
+        return await self._ask("live", call, after)
+
+    async def note(self, call: str, now: Record | None) -> None:
+        """Say what a live call does now."""
+        await self._ask("note", call, now)
+
+    async def living(self) -> list[Record]:
+        """Return what each live call does now."""
+        return await self._ask("living")
 
     async def aclose(self) -> None:
         """Let go of the actor; it stays."""

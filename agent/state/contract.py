@@ -8,6 +8,8 @@ that), or raises `serve.errors.Unavailable`; none is needed to go on speaking.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -30,6 +32,20 @@ KEPT_SECONDS = 3600.0
 
 WAIT_SECONDS = 3600.0
 """How long a room may stand in the queue."""
+
+LIVE_EVENTS = 500
+"""How many of a call's newest events can be followed."""
+
+LIVE_SECONDS = 300.0
+"""How long they can be after the last one: whoever follows a call comes back within that, and misses nothing."""
+
+LIVE_PAGE = 100
+"""The most that are returned at once."""
+
+NOW_SECONDS = 30.0
+"""How long what a call does now is believed; it is said again before that."""
+
+_POSITION = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
 
 Record = dict[str, Any]
 """A JSON object: conversation, open question, answer so far, playout position, participants."""
@@ -147,6 +163,31 @@ class State(Protocol):
         """Say whether `owner` leads what is called `name`, from now on for `ttl` seconds; ask again before that."""
         ...
 
+    async def publish(self, call: str, events: Sequence[Record]) -> None:
+        """Add events for those who follow a call; the oldest go beyond `LIVE_EVENTS`.
+
+        Where an answer was lost on its way they may be there twice.
+        """
+        ...
+
+    async def live(self, call: str, after: str = "") -> list[tuple[str, Record]]:
+        """Return the events after the one with this id, the oldest first, at most `LIVE_PAGE`; "": all that are kept.
+
+        Ids grow, as pairs of numbers, also where the state has lost everything in between.
+
+        Raises:
+            BadRequest: `after` is no id.
+        """
+        ...
+
+    async def note(self, call: str, now: Record | None) -> None:
+        """Say what a live call does now; None: it is not live any more."""
+        ...
+
+    async def living(self) -> list[Record]:
+        """Return what each live call does now."""
+        ...
+
     async def aclose(self) -> None:
         """Free connections; what is kept stays."""
         ...
@@ -170,3 +211,17 @@ def encode(record: Record) -> bytes:
 def decode(text: bytes) -> Record:
     """Return the record that was encoded."""
     return cast("Record", json.loads(text))
+
+
+def position(event: str) -> tuple[int, int]:
+    """Return the two numbers of a live event's id; before all others: "".
+
+    Raises:
+        BadRequest: It is none.
+    """
+    if not event:
+        return (0, 0)
+    found = _POSITION.fullmatch(event)
+    if found is None:
+        raise BadRequest("after", "is no id of a live event")
+    return int(found[1]), int(found[2])

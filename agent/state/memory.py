@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent.state.contract import (
     AUDIO_BYTES,
     AUDIO_SECONDS,
     KEPT_SECONDS,
+    LIVE_EVENTS,
+    LIVE_PAGE,
+    LIVE_SECONDS,
+    NOW_SECONDS,
     WAIT_SECONDS,
     Lease,
     Record,
     decode,
     encode,
+    position,
 )
 
 SWEEP_SECONDS = 10.0
@@ -39,6 +45,13 @@ class _Spoken:
     expires: float = 0.0
 
 
+@dataclass(slots=True)
+class _Feed:
+    events: deque[tuple[tuple[int, int], bytes]] = field(default_factory=lambda: deque(maxlen=LIVE_EVENTS))
+    last: tuple[int, int] = (0, 0)
+    expires: float = 0.0
+
+
 class Memory:
     """Implements `State`. No method awaits anything, so each is one step for everybody else.
 
@@ -53,6 +66,8 @@ class Memory:
         self._spoken: dict[str, _Spoken] = {}
         self._waiting: dict[str, float] = {}
         self._leaders: dict[str, tuple[str, float]] = {}
+        self._feeds: dict[str, _Feed] = {}
+        self._now: dict[str, tuple[bytes, float]] = {}
         self._swept = clock()
 
     async def claim(
@@ -163,6 +178,39 @@ class Memory:
         self._leaders[name] = (owner, self._clock() + ttl)
         return True
 
+    async def publish(self, call: str, events: Sequence[Record]) -> None:
+        """Add events for those who follow a call."""
+        texts = [encode(event) for event in events]
+        self._sweep()
+        feed = self._feeds.setdefault(call, _Feed())
+        # By the time of day, so that ids go on growing after this process was replaced by another.
+        milliseconds = max(time.time_ns() // 1_000_000, feed.last[0])
+        for text in texts:
+            feed.last = (milliseconds, feed.last[1] + 1 if milliseconds == feed.last[0] else 0)
+            feed.events.append((feed.last, text))
+        feed.expires = self._clock() + LIVE_SECONDS
+
+    async def live(self, call: str, after: str = "") -> list[tuple[str, Record]]:
+        """Return the events after one."""
+        since, feed = position(after), self._feeds.get(call)
+        if feed is None or feed.expires <= self._clock():
+            return []
+        found = [(id, text) for id, text in feed.events if id > since][:LIVE_PAGE]
+        return [(f"{id[0]}-{id[1]}", decode(text)) for id, text in found]
+
+    async def note(self, call: str, now: Record | None) -> None:
+        """Say what a live call does now."""
+        self._sweep()
+        if now is None:
+            self._now.pop(call, None)
+        else:
+            self._now[call] = (encode(now), self._clock() + NOW_SECONDS)
+
+    async def living(self) -> list[Record]:
+        """Return what each live call does now."""
+        self._sweep(now=True)
+        return [decode(text) for text, _ in self._now.values()]
+
     async def aclose(self) -> None:
         """Nothing to free."""
 
@@ -187,4 +235,6 @@ class Memory:
         self._records = {call: record for call, record in self._records.items() if record[1] > clock}
         self._spoken = {call: spoken for call, spoken in self._spoken.items() if spoken.expires > clock}
         self._waiting = {room: since for room, since in self._waiting.items() if since + WAIT_SECONDS > clock}
+        self._feeds = {call: feed for call, feed in self._feeds.items() if feed.expires > clock}
+        self._now = {call: now for call, now in self._now.items() if now[1] > clock}
         self._leaders = {name: leader for name, leader in self._leaders.items() if leader[1] > clock}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from agent.state import scripts
@@ -16,11 +17,16 @@ from agent.state.contract import (
     AUDIO_SECONDS,
     BOUND_SECONDS,
     KEPT_SECONDS,
+    LIVE_EVENTS,
+    LIVE_PAGE,
+    LIVE_SECONDS,
+    NOW_SECONDS,
     WAIT_SECONDS,
     Lease,
     Record,
     decode,
     encode,
+    position,
 )
 from agent.state.link import Link, Script
 from serve.errors import Unavailable
@@ -45,6 +51,7 @@ class RedisState:
         self._link = Link(url, agent)
         self._calls = self._link.key("calls", "index")
         self._queue = self._link.key("waiting", "rooms")
+        self._living = [self._link.key("living", kind) for kind in ("now", "until")]
 
     async def claim(self, call: str, owner: str, dispatcher: str, ttl: float, over: int | None = None) -> Lease | None:
         """Take a call."""
@@ -129,6 +136,27 @@ class RedisState:
     async def lead(self, name: str, owner: str, ttl: float) -> bool:
         """Say whether `owner` leads."""
         return bool(await self._run(scripts.LEAD, [self._link.key(name, "leader")], owner, _ms(ttl)))
+
+    async def publish(self, call: str, events: Sequence[Record]) -> None:
+        """Add events for those who follow a call."""
+        if events:
+            texts = [encode(event) for event in events]
+            await self._run(scripts.PUBLISH, [self._link.key(call, "live")], LIVE_EVENTS, _ms(LIVE_SECONDS), *texts)
+
+    async def live(self, call: str, after: str = "") -> list[tuple[str, Record]]:
+        """Return the events after one."""
+        milliseconds, number = position(after)
+        since = f"{milliseconds}-{number + 1}"
+        found = await self._run(scripts.LIVE, [self._link.key(call, "live")], since, LIVE_PAGE)
+        return [(id.decode(), decode(fields[1])) for id, fields in found]
+
+    async def note(self, call: str, now: Record | None) -> None:
+        """Say what a live call does now."""
+        await self._run(scripts.NOTE, self._living, call, b"" if now is None else encode(now), _ms(NOW_SECONDS))
+
+    async def living(self) -> list[Record]:
+        """Return what each live call does now."""
+        return [decode(text) for text in await self._run(scripts.LIVING, self._living)]
 
     async def aclose(self) -> None:
         """Let go of the connections."""

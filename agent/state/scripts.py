@@ -183,3 +183,43 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 )
+
+PUBLISH = Script(
+    """
+for number = 3, #ARGV do
+    redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[1], '*', 'e', ARGV[number])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+)
+
+LIVE = Script("return redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])")
+
+_LIVING_NOW = """
+for _, call in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', whole(now))) do
+    redis.call('HDEL', KEYS[1], call)
+    redis.call('ZREM', KEYS[2], call)
+end
+"""
+"""Of two keys, what live calls do now and until when that is believed, what has run out goes."""
+
+NOTE = Script(
+    _NOW
+    + _LIVING_NOW
+    + """
+local call, text, ttl = unpack(ARGV)
+if text == '' then
+    redis.call('HDEL', KEYS[1], call)
+    redis.call('ZREM', KEYS[2], call)
+else
+    redis.call('HSET', KEYS[1], call, text)
+    redis.call('ZADD', KEYS[2], whole(now + ttl), call)
+    redis.call('PEXPIRE', KEYS[1], 2 * ttl)
+    redis.call('PEXPIRE', KEYS[2], 2 * ttl)
+end
+return 1
+"""
+)
+
+LIVING = Script(_NOW + _LIVING_NOW + "return redis.call('HVALS', KEYS[1])")
