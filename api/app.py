@@ -32,13 +32,13 @@ from api.openai import chat, models, speech, transcriptions, unknown
 from api.openai.catalog import Catalog
 from api.openai.errors import PREFIX
 from api.openai.guard import Guard
+from api.openapi import describe
 from api.problems import BodyLimit, add_problem_handlers
 from api.records.prices import Prices
 from api.records.retention import Retention
 from api.routes import assistants as assistant_routes
-from api.routes import audit, files, health, keys, people, sign_in, tenant, token, webhooks
+from api.routes import audit, files, health, keys, people, sign_in, tenant, token, uploads, usage, webhooks
 from api.routes import models as plane
-from api.routes import usage
 from api.secret import secret
 from api.serving import Serving
 from api.staff import Staff
@@ -133,6 +133,7 @@ def create_app(
     for part in (models, chat, transcriptions, speech, unknown):
         app.include_router(part.router)
     add_problem_handlers(app)
+    describe(app)
     if PAGE.is_dir():
         # The console's addresses are the page's to read.
         for path in ("/console", "/console/{path:path}"):
