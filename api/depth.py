@@ -24,7 +24,8 @@ def deeper_than(body: bytes, most: int) -> bool:
     for _ in range(most):
         before, left = len(left), left.replace(b"[]", b"")
         if len(left) == before:
-            break
+            # Nothing, or what is no JSON: the parser says so, as long as it is not led too deep by it.
+            return left.count(b"[") > most
     return bool(left)
 
 

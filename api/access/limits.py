@@ -24,12 +24,15 @@ from api.db import Database
 from api.db.tables import Call, Tenant, Usage
 from api.db.types import now
 from api.etags import hold
-from api.problems import Problem
+from api.problems import AWAY, Problem
 
 logger = logging.getLogger("ray.serve")
 
 KNOWN_SECONDS = 5.0
 """After so long a change of a tenant's limits holds in every replica."""
+
+READ_SECONDS = 1.0
+"""A request waits for its limits no longer than this."""
 
 REDIS_SECONDS = 0.25
 """A request waits for Redis no longer than this."""
@@ -77,15 +80,18 @@ class Limits:
         self._uploads: Counter[str] = Counter()
 
     async def of(self, tenant: str) -> TenantLimits:
-        """Return a tenant's limits, as they were at most `KNOWN_SECONDS` ago."""
+        """Return a tenant's limits, as they were at most `KNOWN_SECONDS` ago; older where the database is away."""
         until, known = self._known.get(tenant, (0.0, self.defaults))
         if until > time.monotonic():
             return known
-        async with self._database.system() as session:
-            row = await session.get(Tenant, tenant)
-        found = self.defaults.of(row.allowed, row.limits) if row else self.defaults
-        self._known[tenant] = (time.monotonic() + KNOWN_SECONDS, found)
-        return found
+        try:
+            async with asyncio.timeout(READ_SECONDS), self._database.system() as session:
+                row = await session.get(Tenant, tenant)
+                known = self.defaults.of(row.allowed, row.limits) if row else self.defaults
+        except AWAY as error:
+            logger.warning("a tenant's limits cannot be read (%s)", type(error).__name__)
+        self._known[tenant] = (time.monotonic() + KNOWN_SECONDS, known)
+        return known
 
     def forget(self, tenant: str) -> None:
         """Read a tenant's limits anew: they were changed."""

@@ -268,11 +268,12 @@ async def test_an_unforeseen_failure_says_nothing_of_itself(monkeypatch: pytest.
 
 
 async def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARLEY_API_KEYS", "first-key, second-key")
+    first, second = "first-key-of-the-tests", "second-key-of-the-tests"
+    monkeypatch.setenv("PARLEY_API_KEYS", f"{first}, {second}")
     settings.cache_clear()
-    for key in ("first-key", "second-key"):
+    for key in (first, second):
         assert (await client(Cluster(), key).models.list()).data
-    for key in ("third-key", "first-key, second-key", "first"):
+    for key in ("third-key", f"{first}, {second}", "first"):
         with pytest.raises(openai.AuthenticationError) as caught:
             await client(Cluster(), key).models.list()
         assert caught.value.code == "invalid_api_key"
