@@ -170,6 +170,9 @@ def _finish(app: FastAPI, route: APIRoute, path: str, operation: dict[str, Any])
     for status, answer in problems(413).items():
         if status in statuses:
             responses.setdefault(str(status), answer)
+    for status, answer in responses.items():
+        if int(status) >= 400:
+            answer.setdefault("content", problems()[401]["content"])
     if "201" in responses and "POST" in (route.methods or ()):
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
         responses.setdefault("409", problems(409)[409])

@@ -45,7 +45,13 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/chat/completions", summary="Chat", response_model=None, responses=_RESPONSES)
+@router.post(
+    "/chat/completions",
+    operation_id="create_chat_completion",
+    summary="Chat",
+    response_model=None,
+    responses=_RESPONSES,
+)
 async def chat_completions(request: Request, body: Annotated[ChatCompletionRequest, Body()]) -> Response:
     """Answer a conversation. `model` of the answer says which model it was."""
     catalog: Catalog = request.app.state.catalog

@@ -45,13 +45,13 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-@router.get("/models", summary="List models")
+@router.get("/models", operation_id="list_openai_models", summary="List models")
 async def models(request: Request) -> ModelList:
     """Return every model of the catalog, and `parley-stt`, `parley-llm`, `parley-tts`: whatever serves a role now."""
     return ModelList.model_validate({"data": _catalog(request).list()})
 
 
-@router.get("/models/{model}", summary="Show a model")
+@router.get("/models/{model}", operation_id="get_openai_model", summary="Show a model")
 async def model(request: Request, model: str) -> Model:
     """Return one model."""
     return Model.model_validate(_catalog(request).show(model))

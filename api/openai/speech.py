@@ -50,7 +50,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/audio/speech", summary="Speak", response_class=Response, responses=_RESPONSES)
+@router.post(
+    "/audio/speech", operation_id="create_speech", summary="Speak", response_class=Response, responses=_RESPONSES
+)
 async def speech(request: Request, body: Annotated[SpeechCreateRequest, Body()]) -> Response:
     """Speak a text. What fails after the first sound breaks the connection off: the file is then not whole."""
     catalog: Catalog = request.app.state.catalog

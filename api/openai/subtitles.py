@@ -47,7 +47,7 @@ def _segment(words: Sequence[Word]) -> Segment:
 def srt(parts: Sequence[Segment]) -> str:
     """Return SubRip."""
     cues = [
-        f"{number}\n{_clock(part.start, ',')} --> {_clock(part.end, ',')}\n{_line(part.text)}\n"
+        f"{number}\n{clock(part.start, ',')} --> {clock(part.end, ',')}\n{_line(part.text)}\n"
         for number, part in enumerate(parts, 1)
     ]
     return "\n".join(cues)
@@ -55,11 +55,12 @@ def srt(parts: Sequence[Segment]) -> str:
 
 def vtt(parts: Sequence[Segment]) -> str:
     """Return WebVTT."""
-    cues = [f"{_clock(part.start, '.')} --> {_clock(part.end, '.')}\n{_escaped(part.text)}\n" for part in parts]
+    cues = [f"{clock(part.start, '.')} --> {clock(part.end, '.')}\n{escaped(part.text)}\n" for part in parts]
     return "\n".join(["WEBVTT\n", *cues])
 
 
-def _clock(seconds: float, point: str) -> str:
+def clock(seconds: float, point: str) -> str:
+    """Return a time as subtitles write it; `point` stands before the milliseconds."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
@@ -71,5 +72,6 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text as WebVTT takes it, on one line."""
     return _line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -68,6 +68,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "/audio/transcriptions",
+    operation_id="create_transcription",
     summary="Transcribe a recording",
     response_model=None,
     openapi_extra=_form(),

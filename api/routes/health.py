@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.problems import problem_response
 
@@ -22,22 +22,25 @@ READY_SECONDS = 2.0
 class Health(BaseModel):
     """`status` is "ok"."""
 
-    status: str = "ok"
+    status: str = Field(default="ok", examples=["ok"])
 
 
 class Status(BaseModel):
     """How many calls are in progress."""
 
-    calls: int
+    calls: int = Field(examples=[3])
 
 
-@router.get("/health/live")
+@router.get("/health/live", operation_id="get_liveness")
 async def live() -> Health:
     """Say that the process answers."""
     return Health()
 
 
-@router.get("/health/ready", response_model=Health, responses={503: {"description": "No dispatcher answers"}})
+_AWAY: dict[int | str, dict[str, Any]] = {503: {"description": "No dispatcher answers"}}
+
+
+@router.get("/health/ready", operation_id="get_readiness", response_model=Health, responses=_AWAY)
 async def ready(request: Request) -> Health | JSONResponse:
     """Say whether a call would be taken up: a dispatcher answers, and LiveKit sends it jobs."""
     if await calls(request.app.state.dispatchers) is None:
@@ -45,7 +48,7 @@ async def ready(request: Request) -> Health | JSONResponse:
     return Health()
 
 
-@router.get("/api/v1/status", response_model=Status, responses={503: {"description": "No dispatcher answers"}})
+@router.get("/api/v1/status", operation_id="get_status", response_model=Status, responses=_AWAY)
 async def status(request: Request) -> Status | JSONResponse:
     """Return how many calls are in progress."""
     here = await calls(request.app.state.dispatchers)
