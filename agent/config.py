@@ -21,6 +21,9 @@ DEFAULT = "default"
 DISPATCHER = ("Dispatcher", "dispatcher")
 """Deployment and application that take LiveKit's jobs and hold the requests of calls."""
 
+API = ("Api", "api")
+"""Deployment and application that store what calls tell (`agent.backend: api`)."""
+
 
 class Turns(Strict):
     """When a turn ends, and what interrupts an answer. Seconds."""
@@ -68,9 +71,10 @@ class AgentConfig(Strict):
     state: Literal["embedded", "redis"] = Field(
         default="embedded", description="Where calls keep what they need to survive; redis: at REDIS_URL"
     )
-    backend: Literal["none", "jsonl"] = Field(
-        default="none",
-        description="Who is told of calls, with what was said; jsonl: the file records.jsonl beside the outbox",
+    backend: Literal["api", "jsonl", "none"] = Field(
+        default="api",
+        description="Who is told of calls, with what was said; api: the API's database; jsonl: the file records.jsonl "
+        "beside the outbox",
     )
 
     @model_validator(mode="after")

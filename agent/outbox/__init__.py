@@ -28,9 +28,18 @@ def open_courier(config: AgentConfig, owner: str, sink: Sink | None = None) -> C
     Args:
         config: Says where the outbox is.
         owner: Id of this process.
-        sink: Where records go; None: JSON lines in `records.jsonl`, beside the embedded outbox.
+        sink: Where records go; None: where the profile says (`agent.backend`).
     """
-    return Courier(open_store(config), sink or LinesSink(home() / "records.jsonl"), owner)
+    return Courier(open_store(config), sink or open_sink(config), owner)
+
+
+def open_sink(config: AgentConfig) -> Sink:
+    """Return where records end up: the API, or JSON lines in `records.jsonl`, beside the embedded outbox."""
+    if config.backend == "jsonl":
+        return LinesSink(home() / "records.jsonl")
+    from agent.outbox.handle import HandleSink
+
+    return HandleSink()
 
 
 def open_store(config: AgentConfig) -> Store:
