@@ -82,6 +82,7 @@ _TITLES = {
     401: "Not signed in",
     403: "Not allowed",
     404: "Not found",
+    406: "Not in a form that can be answered",
     409: "It stands against what is there",
     410: "It is gone",
     412: "It was changed meanwhile",
