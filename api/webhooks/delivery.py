@@ -18,10 +18,12 @@ from dataclasses import dataclass
 
 import httpx
 from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from standardwebhooks import Webhook
 
+from api.access.audit import SYSTEM
 from api.db import Database
-from api.db.tables import WebhookEndpoint, WebhookMessage
+from api.db.tables import AuditEntry, WebhookEndpoint, WebhookMessage
 from api.db.types import first_id, now
 from api.webhooks.addresses import CheckedTransport, Refused
 from api.webhooks.config import WebhooksConfig
@@ -45,6 +47,9 @@ AT_ONCE = 32
 
 AT_ONCE_EACH = 4
 """Of those, to one endpoint: one that answers slowly does not hold up the others."""
+
+GIVEN_UP = datetime.timedelta(days=3)
+"""Where messages died before that and none was delivered since, the endpoint is disabled."""
 
 FORGOTTEN_AT_ONCE = 1000
 
@@ -143,21 +148,25 @@ class Courier:
         free = or_(WebhookMessage.leased_until.is_(None), WebhookMessage.leased_until < at)
         due = and_(WebhookMessage.status == "pending", WebhookMessage.next_at <= at, free)
         full = [endpoint for endpoint, count in self._busy.items() if count >= AT_ONCE_EACH]
-        next_ones = (
+        # The first few of each endpoint, by its index: a scalar each, which both databases plan alike.
+        next_ones = [
             select(WebhookMessage.id)
             .where(WebhookMessage.endpoint_id == WebhookEndpoint.id, due)
             .order_by(WebhookMessage.next_at)
-            .limit(AT_ONCE_EACH)
+            .limit(1)
+            .offset(place)
             .correlate(WebhookEndpoint)
-        )
-        candidates = (
-            select(WebhookMessage.id)
-            .join(WebhookEndpoint, WebhookMessage.id.in_(next_ones))
-            .where(WebhookEndpoint.disabled_at.is_(None), WebhookEndpoint.id.not_in(full))
-            .limit(most)
+            .scalar_subquery()
+            for place in range(AT_ONCE_EACH)
+        ]
+        waiting = select(*next_ones).where(
+            WebhookEndpoint.disabled_at.is_(None), WebhookEndpoint.id.not_in(full), next_ones[0].is_not(None)
         )
         async with self._database.system() as session:
-            found = (await session.scalars(candidates)).all()
+            rows = list((await session.execute(waiting)).all())
+            random.shuffle(rows)
+            # One of each endpoint before a second of any.
+            found = [each for column in zip(*rows, strict=True) for each in column if each is not None][:most]
             if not found:
                 return ()
             lease = (
@@ -209,12 +218,37 @@ class Courier:
         mine = and_(WebhookMessage.id == row.id, WebhookMessage.leased_until == row.leased_until)
         async with self._database.system() as session:
             await session.execute(update(WebhookMessage).where(mine).values(**values))
-            if outcome.gone:
-                still = and_(WebhookEndpoint.id == endpoint.id, WebhookEndpoint.disabled_at.is_(None))
-                await session.execute(update(WebhookEndpoint).where(still).values(disabled_at=at))
+            if outcome.gone or (dead and await _given_up(session, endpoint, at)):
+                await _disable(session, endpoint, outcome.problem, at)
             await session.commit()
         if not outcome.delivered:
             logger.info("webhook message %s: attempt %d: %s", row.id, row.attempts, outcome.problem)
+
+
+async def _given_up(session: AsyncSession, endpoint: WebhookEndpoint, at: datetime.datetime) -> bool:
+    """Return whether messages have been dying for days, and none was taken: new ones would only pile up."""
+    of_it = WebhookMessage.endpoint_id == endpoint.id
+    # `next_at` is when it was delivered, or died; the index has it.
+    died = and_(of_it, WebhookMessage.status == "dead", WebhookMessage.next_at < at - GIVEN_UP)
+    taken = and_(of_it, WebhookMessage.status == "delivered", WebhookMessage.next_at >= at - GIVEN_UP)
+    long_ago, since = [
+        await session.scalar(select(WebhookMessage.id).where(each).limit(1)) is not None for each in (died, taken)
+    ]
+    return long_ago and not since
+
+
+async def _disable(session: AsyncSession, endpoint: WebhookEndpoint, why: str, at: datetime.datetime) -> None:
+    still = and_(WebhookEndpoint.id == endpoint.id, WebhookEndpoint.disabled_at.is_(None))
+    await session.execute(update(WebhookEndpoint).where(still).values(disabled_at=at))
+    session.add(
+        AuditEntry(
+            tenant_id=endpoint.tenant_id,
+            actor=SYSTEM,
+            action="webhook.disable",
+            target=endpoint.id,
+            detail={"problem": why},
+        )
+    )
 
 
 async def send(http: httpx.AsyncClient, row: WebhookMessage, endpoint: WebhookEndpoint) -> Outcome:

@@ -184,6 +184,32 @@ async def test_gone_disables_the_endpoint(app: FastAPI, http: httpx.AsyncClient,
     assert (await http.post(f"/api/v1/webhooks/{made['id']}/test")).status_code == 409
 
 
+async def test_an_endpoint_that_takes_nothing_for_days_is_disabled(
+    app: FastAPI, http: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    made = await hook(http, receiver.url)
+    receiver.answer = lambda received: (500, {})
+
+    async def die() -> bool:
+        await tell(app)
+        async with app.state.database.system() as session:
+            await session.execute(
+                update(WebhookMessage).where(WebhookMessage.status == "pending").values(attempts=len(DELAYS))
+            )
+            await session.commit()
+        await courier(app).deliver()
+        return (await http.get(f"/api/v1/webhooks/{made['id']}")).json()["enabled"]
+
+    assert await die(), "once is no reason"
+    async with app.state.database.system() as session:
+        await session.execute(update(WebhookMessage).values(next_at=now() - datetime.timedelta(days=4)))
+        await session.commit()
+    assert not await die()
+    async with app.state.database.system() as session:
+        acts = (await session.execute(select(AuditEntry.actor, AuditEntry.action, AuditEntry.target))).all()
+    assert ("system", "webhook.disable", made["id"]) in [tuple(act) for act in acts]
+
+
 async def test_redirects_are_not_followed(app: FastAPI, http: httpx.AsyncClient, receiver: Receiver) -> None:
     await hook(http, receiver.url)
     receiver.answer = lambda received: (307, {"location": "/elsewhere"})
