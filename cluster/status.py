@@ -11,6 +11,7 @@ from cluster.deploy import Serve
 from cluster.profile import Profile
 from cluster.state import State
 from serve.errors import ParleyError
+from serve.settings import settings
 
 
 def current() -> State:
@@ -86,7 +87,10 @@ def _live_routes(config: dict[str, Any]) -> dict[str, Any]:
 
 def _calls(run: State) -> int | None:
     try:
-        response = httpx.get(f"{run.addresses['api']}/api/v1/status", timeout=5, trust_env=False)
+        # Where `api.local` is off, it is asked with a key of the environment.
+        key = settings().parley_api_keys.get_secret_value().split(",")[0].strip()
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        response = httpx.get(f"{run.addresses['api']}/api/v1/status", headers=headers, timeout=5, trust_env=False)
         response.raise_for_status()
         return int(response.json()["calls"])
     except (httpx.HTTPError, KeyError, ValueError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from api.problems import problem_response
+from api.access.principal import Principal, needs
+from api.problems import problem_response, problems
 
 logger = logging.getLogger("ray.serve")
 router = APIRouter(tags=["health"])
@@ -48,8 +49,8 @@ async def ready(request: Request) -> Health | JSONResponse:
     return Health()
 
 
-@router.get("/api/v1/status", operation_id="get_status", response_model=Status, responses=_AWAY)
-async def status(request: Request) -> Status | JSONResponse:
+@router.get("/api/v1/status", operation_id="get_status", response_model=Status, responses=problems() | _AWAY)
+async def status(request: Request, _: Annotated[Principal, needs("calls:read")]) -> Status | JSONResponse:
     """Return how many calls are in progress."""
     here = await calls(request.app.state.dispatchers)
     if here is None:

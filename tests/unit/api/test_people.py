@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from api.access.scopes import ROLES
+from api.access.scopes import ROLES, Scope
 from api.db.tables import Person, SignIn, Tenant
 from api.db.types import now
 from tests.unit.api.backend import backend, client
@@ -61,7 +61,7 @@ async def test_disabled_is_signed_out(tmp_path: Path) -> None:
 
 
 async def test_nobody_gives_or_takes_what_they_have_not(tmp_path: Path) -> None:
-    may = ROLES["engineer"] | {"people:read", "people:write"}
+    may: set[Scope] = {*ROLES["engineer"], "people:read", "people:write"}
     async with backend(tmp_path) as app, client(app, scopes=may) as http:
         await people(app, ada="owner", bob="owner", cyd="viewer")
         assert (await http.patch("/api/v1/people/per_cyd", json={"role": "engineer"})).status_code == 200
