@@ -9,11 +9,18 @@ from dataclasses import replace
 from typing import Any, cast
 
 from livekit.agents import AgentSession, llm, utils
+from livekit.agents.voice import room_io
 
 from agent.adapters import LanguageModel, Voice
 from agent.keeper import Answer, Keeper, Left
 from agent.mouth import Mouth
 from agent.turns import TurnLog
+
+MESSAGE = "parley.message"
+"""Attribute of a typed message: its sender's name for it. What is sent again is answered once."""
+
+TYPED_KEPT = 20
+_take = cast(Any, room_io.TextInputOptions()).text_input_cb
 
 FOLLOW_SECONDS = 0.25
 """How exactly it is kept how far an answer has been heard."""
@@ -38,6 +45,19 @@ class Continuity:
         self._keeper, self._session, self._model = keeper, session, model
         self._voice, self._mouth = voice, mouth
         self._following: asyncio.Task[None] | None = None
+        self._typed: list[str] = list(keeper.left.typed) if keeper.left else []
+
+    async def typed(self, session: AgentSession[Any], message: room_io.TextInputEvent) -> None:
+        """Take a typed message, unless it has been taken before: here, or on the replica before."""
+        attributes = message.info.attributes if message.info else None
+        if message.participant and (name := (attributes or {}).get(MESSAGE, "")[:100]):
+            name = f"{message.participant.identity}/{name}"
+            if name in self._typed:
+                return
+            self._typed = [*self._typed[1 - TYPED_KEPT :], name]
+        taken = _take(session, message)
+        if taken is not None:
+            await taken
 
     def said(self, item: Any) -> None:
         """Keep the conversation: a question is open until its answer has been heard, or cut off by the caller."""
@@ -46,7 +66,8 @@ class Continuity:
         messages = cast("list[dict[str, Any]]", cast(Any, self._session.history).to_provider_format("openai")[0])
         if item.role == "user":
             self.open = True
-            self._keeper.note(history=messages, question=item.text_content or "", answer=Answer().json())
+            question = item.text_content or ""
+            self._keeper.note(history=messages, question=question, answer=Answer().json(), typed=self._typed)
             self._keeper.understood()
         elif item.role == "assistant" and self._model.called and not item.interrupted:
             # A tool is at work: what was said before it is not the answer.

@@ -6,7 +6,8 @@
              "answer": {...}                        as `Answer` says
              "heard": id                            of the last utterance that is in the history
              "assistant": name, "began": seconds     who answers; when the call began, since the epoch
-             "files": [...]}                         as `agent.library.Library.json` says
+             "typed": [ids]}                         of typed messages that are in the history
+    files:  {"files": [...]}                         as `agent.library.Library.json` says
 
 Nothing waits for the state: changes are written by one task, the newest last, and a state that is away costs the call
 nothing but what a replica that dies meanwhile would have left.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -77,6 +79,7 @@ class Left:
         assistant: Name of who answers; "": as if the call were new.
         began: When the call began, seconds since the epoch; 0.0: not known.
         files: What was read of files that the caller sent.
+        typed: Ids of typed messages that are in the history.
     """
 
     greeted: bool = False
@@ -87,6 +90,7 @@ class Left:
     assistant: str = ""
     began: float = 0.0
     files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    typed: list[str] = field(default_factory=list[str], kw_only=True)
 
 
 class Keeper:
@@ -96,18 +100,23 @@ class Keeper:
         self.left = left
         self._state, self._lease = state, lease
         self._record = record
+        self._files: list[dict[str, Any]] = left.files if left else []
+        self._files_due = False
         self._changed = asyncio.Event()
         self._audio: deque[tuple[str, int, bytes]] = deque()
         self._utterance, self._sequence = "", 0
+        self._spoke = 0.0
         self._writer = asyncio.create_task(self._write(), name="keeper")
 
     @classmethod
     async def open(cls, state: State, lease: Lease) -> Keeper:
         """Return a keeper that knows what was left; a state that cannot be read leaves nothing."""
         record: Record | None = None
-        audio = None
+        audio = files = None
         try:
-            record, audio = await asyncio.gather(state.load(lease.call), state.audio(lease.call))
+            record, audio, files = await asyncio.gather(
+                state.load(lease.call), state.audio(lease.call), state.load(lease.call, "files")
+            )
         except ParleyError as error:
             logger.warning("call %s: what was left cannot be read (%s)", lease.call, error.code)
         empty: Record = {"greeted": False, "history": [], "question": None, "answer": Answer().json()}
@@ -121,12 +130,22 @@ class Keeper:
             audio[1] if audio and audio[0] != record.get("heard") else b"",
             record.get("assistant", ""),
             record.get("began", 0.0),
-            record.get("files", []),
+            (files or {}).get("files", []),
+            typed=record.get("typed", []),
         )
         return cls(state, lease, {**empty, **record}, left)
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the caller has said something that is not in the record; infinite where all is."""
+        understood = self._utterance in ("", self._record.get("heard"))
+        return float("inf") if understood else time.monotonic() - self._spoke
+
     def note(self, **changes: Any) -> None:
-        """Note changes of the record."""
+        """Note changes of the record, or of the files."""
+        # With each turn anew: a state that was empty for a moment has them back then.
+        self._files_due |= "files" in changes or ("history" in changes and bool(self._files))
+        self._files = changes.pop("files", self._files)
         self._record = {**self._record, **changes}
         self._changed.set()
 
@@ -136,6 +155,7 @@ class Keeper:
 
     def speaking(self, pcm: bytes) -> None:
         """Keep a piece of what the caller is saying: pcm16 mono at 16 kHz."""
+        self._spoke = time.monotonic()
         self._audio.append((self._utterance, self._sequence, pcm))
         self._sequence += 1
         self._changed.set()
@@ -160,6 +180,9 @@ class Keeper:
     async def _flush(self) -> None:
         try:
             await self._state.save(self._lease, self._record, RECORD_SECONDS)
+            if self._files_due:
+                await self._state.save(self._lease, {"files": self._files}, RECORD_SECONDS, "files")
+                self._files_due = False
             while self._audio:
                 await self._state.keep_audio(self._lease, *self._audio.popleft())
         except ParleyError as error:

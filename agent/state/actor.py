@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from agent.state.contract import BOUND_SECONDS, Lease, Record, encode
+from agent.state.contract import BOUND_SECONDS, Lease, Part, Record, encode
 from agent.state.memory import Memory
 from serve.errors import ParleyError, Unavailable
 
@@ -52,17 +52,17 @@ class ActorState:
         """Return the leases of all calls not released."""
         return await self._ask("leases")
 
-    async def load(self, call: str) -> Record | None:
-        """Return the record saved last."""
-        return await self._ask("load", call)
+    async def load(self, call: str, part: Part = "record") -> Record | None:
+        """Return the record saved last, or the other part."""
+        return await self._ask("load", call, part)
 
-    async def save(self, lease: Lease, record: Record, ttl: float) -> bool:
-        """Replace the record."""
+    async def save(self, lease: Lease, record: Record, ttl: float, part: Part = "record") -> bool:
+        """Replace the record, or the other part."""
         encode(record)  # what is too long is refused here, not carried there first
-        return await self._ask("save", lease, record, ttl)
+        return await self._ask("save", lease, record, ttl, part)
 
     async def drop(self, call: str) -> None:
-        """Forget record and audio."""
+        """Forget record, files and audio."""
         await self._ask("drop", call)
 
     async def keep_audio(self, lease: Lease, utterance: str, sequence: int, pcm: bytes) -> bool:

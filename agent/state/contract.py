@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from serve.errors import BadRequest
 
@@ -49,6 +49,9 @@ _POSITION = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
 
 Record = dict[str, Any]
 """A JSON object: conversation, open question, answer so far, playout position, participants."""
+
+Part = Literal["record", "files"]
+"""What is large and changes seldom is kept beside the record, which is written several times a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,12 @@ class State(Protocol):
         """Return the leases of all calls not released: living ones, and those that have run out."""
         ...
 
-    async def load(self, call: str) -> Record | None:
-        """Return the record saved last."""
+    async def load(self, call: str, part: Part = "record") -> Record | None:
+        """Return the record saved last, or the other part."""
         ...
 
-    async def save(self, lease: Lease, record: Record, ttl: float) -> bool:
-        """Replace the record; False: the lease is not the newest, and nothing was changed.
+    async def save(self, lease: Lease, record: Record, ttl: float, part: Part = "record") -> bool:
+        """Replace the record, or the other part; False: the lease is not the newest, and nothing was changed.
 
         Raises:
             BadRequest: It is no JSON, or longer than `RECORD_BYTES`.
@@ -126,7 +129,7 @@ class State(Protocol):
         ...
 
     async def drop(self, call: str) -> None:
-        """Forget record and audio: the call is over. Who was refused by `release` leaves that to the new owner."""
+        """Forget all parts and the audio: the call is over. Whom `release` refused leaves that to the new owner."""
         ...
 
     async def keep_audio(self, lease: Lease, utterance: str, sequence: int, pcm: bytes) -> bool:

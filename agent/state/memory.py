@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from agent.state.contract import (
     AUDIO_BYTES,
@@ -17,6 +18,7 @@ from agent.state.contract import (
     NOW_SECONDS,
     WAIT_SECONDS,
     Lease,
+    Part,
     Record,
     decode,
     encode,
@@ -62,7 +64,7 @@ class Memory:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._held: dict[str, _Held] = {}
-        self._records: dict[str, tuple[bytes, float]] = {}
+        self._records: dict[tuple[str, Part], tuple[bytes, float]] = {}
         self._spoken: dict[str, _Spoken] = {}
         self._waiting: dict[str, float] = {}
         self._leaders: dict[str, tuple[str, float]] = {}
@@ -117,23 +119,24 @@ class Memory:
         self._sweep()
         return [self._lease(call, held) for call, held in self._held.items() if not held.released]
 
-    async def load(self, call: str) -> Record | None:
-        """Return the record saved last."""
-        text, expires = self._records.get(call, (b"", 0.0))
+    async def load(self, call: str, part: Part = "record") -> Record | None:
+        """Return the record saved last, or the other part."""
+        text, expires = self._records.get((call, part), (b"", 0.0))
         return decode(text) if text and expires > self._clock() else None
 
-    async def save(self, lease: Lease, record: Record, ttl: float) -> bool:
-        """Replace the record."""
+    async def save(self, lease: Lease, record: Record, ttl: float, part: Part = "record") -> bool:
+        """Replace the record, or the other part."""
         text = encode(record)
         self._sweep()
         if not self._newest(lease):
             return False
-        self._records[lease.call] = (text, self._clock() + ttl)
+        self._records[lease.call, part] = (text, self._clock() + ttl)
         return True
 
     async def drop(self, call: str) -> None:
-        """Forget record and audio."""
-        self._records.pop(call, None)
+        """Forget record, files and audio."""
+        for part in get_args(Part):
+            self._records.pop((call, part), None)
         self._spoken.pop(call, None)
 
     async def keep_audio(self, lease: Lease, utterance: str, sequence: int, pcm: bytes) -> bool:
@@ -232,7 +235,7 @@ class Memory:
             return
         self._swept = clock
         self._held = {call: held for call, held in self._held.items() if held.expires + KEPT_SECONDS > clock}
-        self._records = {call: record for call, record in self._records.items() if record[1] > clock}
+        self._records = {key: record for key, record in self._records.items() if record[1] > clock}
         self._spoken = {call: spoken for call, spoken in self._spoken.items() if spoken.expires > clock}
         self._waiting = {room: since for room, since in self._waiting.items() if since + WAIT_SECONDS > clock}
         self._feeds = {call: feed for call, feed in self._feeds.items() if feed.expires > clock}

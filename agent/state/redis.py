@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from agent.state import scripts
 from agent.state.contract import (
@@ -23,6 +23,7 @@ from agent.state.contract import (
     NOW_SECONDS,
     WAIT_SECONDS,
     Lease,
+    Part,
     Record,
     decode,
     encode,
@@ -96,19 +97,19 @@ class RedisState:
             raise Unavailable(f"Redis did not answer within {LIST_SECONDS:g} s") from None
         return [lease for lease in found if lease]
 
-    async def load(self, call: str) -> Record | None:
-        """Return the record saved last."""
-        text = await self._run(scripts.LOAD, [self._link.key(call, "record")])
+    async def load(self, call: str, part: Part = "record") -> Record | None:
+        """Return the record saved last, or the other part."""
+        text = await self._run(scripts.LOAD, [self._link.key(call, part)])
         return decode(text) if text else None
 
-    async def save(self, lease: Lease, record: Record, ttl: float) -> bool:
-        """Replace the record."""
-        keys = [self._lease(lease.call), self._link.key(lease.call, "record")]
+    async def save(self, lease: Lease, record: Record, ttl: float, part: Part = "record") -> bool:
+        """Replace the record, or the other part."""
+        keys = [self._lease(lease.call), self._link.key(lease.call, part)]
         return bool(await self._run(scripts.SAVE, keys, lease.owner, lease.epoch, _ms(ttl), encode(record)))
 
     async def drop(self, call: str) -> None:
-        """Forget record and audio."""
-        await self._run(scripts.DROP, [self._link.key(call, kind) for kind in ("record", "said", "audio")])
+        """Forget record, files and audio."""
+        await self._run(scripts.DROP, [self._link.key(call, kind) for kind in (*get_args(Part), "said", "audio")])
 
     async def keep_audio(self, lease: Lease, utterance: str, sequence: int, pcm: bytes) -> bool:
         """Keep a piece of the utterance that is being spoken."""

@@ -173,6 +173,20 @@ async def test_the_newest_owner_alone_writes(state: State) -> None:
     assert await state.load("room") is None
 
 
+async def test_files_stand_beside_the_record_and_go_with_it(state: State) -> None:
+    lease = await claimed(state)
+    assert await state.save(lease, {"files": ["x" * 1000]}, TTL, "files")
+    assert await state.load("room") is None
+    assert await state.save(lease, {"a": 1}, TTL)
+    assert await state.load("room", "files") == {"files": ["x" * 1000]}
+    second = await state.claim("room", "b", "d", TTL, over=lease.epoch)
+    assert second is not None
+    assert not await state.save(lease, {"files": []}, TTL, "files")
+    await state.drop("room")
+    assert await state.load("room") is None
+    assert await state.load("room", "files") is None
+
+
 async def test_records_run_out(subject: Subject) -> None:
     lease = await claimed(subject.state)
     assert await subject.state.save(lease, {"a": 1}, SHORT)

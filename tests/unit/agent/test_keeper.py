@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import asyncio
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from agent.keeper import Answer, Keeper
-from agent.state import Lease, State
+from agent.state import Lease, Record, State
+from agent.state.contract import Part
 from agent.state.memory import Memory
 from serve.errors import Unavailable
 
@@ -63,6 +65,31 @@ async def test_the_sound_of_a_sentence_is_left_until_it_is_understood() -> None:
     assert third.left is not None
     assert third.left.audio == b""
     await third.aclose()
+
+
+async def test_files_are_written_with_their_turn_and_not_with_each_word() -> None:
+    class Counting(Memory):
+        parts: ClassVar[list[str]] = []
+
+        async def save(self, lease: Lease, record: Record, ttl: float, part: Part = "record") -> bool:
+            self.parts.append(part)
+            return await super().save(lease, record, ttl, part)
+
+    state = Counting()
+    keeper = await Keeper.open(state, lease := await claimed(state))
+    for change in ({"files": [{"name": "a.txt"}]}, *({"answer": Answer(played=n / 4).json()} for n in range(8))):
+        keeper.note(**change)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert state.parts.count("files") == 1
+    assert state.parts.count("record") > 5
+    keeper.note(history=[])
+    await keeper.aclose()
+    assert state.parts.count("files") == 2
+    after = await Keeper.open(state, await claimed(state, "two", over=lease.epoch))
+    assert after.left is not None
+    assert after.left.files == [{"name": "a.txt"}]
+    await after.aclose()
 
 
 async def test_who_has_lost_the_lease_leaves_nothing() -> None:
