@@ -17,7 +17,10 @@ def host(config: AgentConfig, routes: Routes) -> dict[str, Any]:
         "ray_actor_options": {"num_cpus": config.resources.cpus},
         "health_check_period_s": 1,
         "health_check_timeout_s": 10,
-        "graceful_shutdown_timeout_s": 5,
+        # Calls leave at the end of a turn; `agent.session.MOVE_SECONDS` and the way to another replica fit in.
+        "graceful_shutdown_timeout_s": 30,
+        # New replicas first: a call moves once, and to one that stays.
+        "max_surge_percent": 100 if config.replicas.surge else 0,
     }
     deployment |= config.replicas.deployment()
     front = {"name": "Front", "num_replicas": 1, "ray_actor_options": {"num_cpus": 0}}
@@ -26,7 +29,7 @@ def host(config: AgentConfig, routes: Routes) -> dict[str, Any]:
         "route_prefix": None,
         "import_path": "agent.host:build",
         # Arguments that change make new replicas; routes must not, so they are `user_config` alone.
-        "args": {"config": config.model_dump(mode="json")},
+        "args": {"config": _arguments(config)},
         "deployments": [deployment, front],
     }
 
@@ -37,7 +40,7 @@ def dispatcher(config: AgentConfig) -> dict[str, Any]:
         "name": "dispatcher",
         "route_prefix": None,
         "import_path": "agent.dispatcher:build",
-        "args": {"config": config.model_dump(mode="json")},
+        "args": {"config": _arguments(config)},
         "deployments": [
             {
                 "name": "Dispatcher",
@@ -51,3 +54,8 @@ def dispatcher(config: AgentConfig) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _arguments(config: AgentConfig) -> dict[str, Any]:
+    """Return what a replica is told: not how many of them there are, or fewer of them would mean new ones."""
+    return config.model_dump(mode="json", exclude={"replicas", "dispatchers", "resources"})

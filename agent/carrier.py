@@ -21,7 +21,7 @@ from livekit import api
 from ray.serve.exceptions import RayServeException
 
 from agent.config import AgentConfig, CallRequest
-from agent.livekit import agent_token, livekit_api
+from agent.livekit import agent_token, livekit_api, tell_room
 from agent.state import Lease, State
 from serve.errors import Overloaded, ParleyError, Unavailable
 from serve.settings import settings
@@ -34,11 +34,14 @@ RESUME_SECONDS = 60.0
 MOST_LOSSES = 5
 """Replicas that one call may lose within `RESUME_SECONDS`: a call that breaks every one must not go round for ever."""
 
+PAUSE_SECONDS = 0.4
+"""Before the third replica; twice as long before each one after that."""
+
 ADOPT_SECONDS = 5.0
 MOVE_TOPIC = "parley.move"
 """Data on this topic, from LiveKit's API alone, asks the agent to let the call go at the end of a turn."""
 
-Outcome = Literal["ended", "moved", "lost", "full", "refused"]
+Outcome = Literal["ended", "moved", "lost", "full", "refused", "given up"]
 Event = dict[str, Any]
 
 
@@ -131,7 +134,8 @@ class Carrier:
             tell: Told its events.
 
         Returns:
-            "ended"; "refused" where somebody else carries it; "full" or "lost" where no replica took it in time.
+            "ended"; "refused" where somebody else carries it; "full" or "lost" where no replica took it in time;
+            "given up" where it broke each one that did.
         """
         request = replace(request, dispatcher=self._dispatcher)
         if not request.token:
@@ -150,14 +154,18 @@ class Carrier:
             gone_since = gone_since or time.monotonic()
             if held.epoch:
                 request, gone_since = replace(request, over=held.epoch), time.monotonic()
-            losses = [when for when in losses if time.monotonic() - when < RESUME_SECONDS] + [time.monotonic()]
+            if outcome != "moved":
+                logger.warning("call %s: %s, trying another replica", request.room, outcome)
+                await self._remove(request)
+            if outcome == "full":
+                await asyncio.sleep(PAUSE_SECONDS)  # nobody tells when a slot is free, or the state is back
+            if outcome == "lost":
+                losses = [when for when in losses if time.monotonic() - when < RESUME_SECONDS] + [time.monotonic()]
             if len(losses) > MOST_LOSSES:
-                logger.error("call %s broke %d times: it is at fault itself", request.room, len(losses))
-                return outcome
-            if len(losses) > 1:
-                await asyncio.sleep(0.1 * 2 ** len(losses))
-            logger.warning("call %s: %s, trying another replica", request.room, outcome)
-            await self._remove(request)
+                await self._give_up(request.room, len(losses))
+                return "given up"
+            if outcome == "lost" and len(losses) > 1:
+                await asyncio.sleep(PAUSE_SECONDS * 2 ** (len(losses) - 2))
             request = self._named(request)
             left = RESUME_SECONDS - (time.monotonic() - gone_since)
             again = await self.reserve(left) if left > 0 else None
@@ -180,8 +188,8 @@ class Carrier:
             people = await livekit.room.list_participants(api.ListParticipantsRequest(room=lease.call))
         callers = [each for each in people.participants if each.kind != api.ParticipantInfo.Kind.AGENT]
         if not callers:
-            if await self._state.release(lease):
-                await self._state.drop(lease.call)
+            # Where LiveKit was lost too, they may come back, and find their conversation: so it is not dropped.
+            await self._state.release(lease)
             return
         agents = [each.identity for each in people.participants if each.kind == api.ParticipantInfo.Kind.AGENT]
         logger.warning("call %s was left by its agent and its dispatcher: starting it again", lease.call)
@@ -232,6 +240,8 @@ class Carrier:
                         held.request = replace(held.request, identity=event["identity"])
                     case "refused":
                         outcome = "refused"
+                    case "call_moved":
+                        outcome = "moved"
                     case "cleanup":
                         outcome = "moved" if event["reason"] == "moved" else "ended"
                     case _:
@@ -239,8 +249,11 @@ class Carrier:
                 await tell(event)
                 if event["type"] != "turn":
                     logger.info("call %s: %s", room, event["type"])
-        except Exception as raw:
-            full = isinstance(getattr(raw, "cause", raw), Overloaded)
+                if outcome == "moved":
+                    break  # the next one need not wait until this one has left the room
+        except Exception as raw:  # Ray raises an actor's death and the call's own error alike
+            # The state may be away: it is no fault of the call's.
+            full = isinstance(getattr(raw, "cause", raw), Overloaded | Unavailable)
             outcome = "full" if full else "lost"
             logger.warning("call %s broke: %s", room, type(raw).__name__)
         finally:
@@ -249,6 +262,18 @@ class Carrier:
                 del self.held[room]
             self._freed()
         return outcome
+
+    async def _give_up(self, room: str, losses: int) -> None:
+        """Leave a call that breaks who takes it: nobody finds it again, and the caller is told."""
+        logger.error("call %s broke %d times: it is at fault itself, and given up", room, losses)
+        try:
+            for lease in await self._state.leases():
+                if lease.call == room and await self._state.release(lease):
+                    await self._state.drop(room)
+            async with livekit_api() as livekit, asyncio.timeout(ADOPT_SECONDS):
+                await tell_room(livekit, room, {"status": "failed"})
+        except (ParleyError, api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
+            logger.warning("call %s: given up, and not told (%s)", room, type(error).__name__)
 
     async def _remove(self, request: CallRequest) -> None:
         """Take what a lost replica left out of the room: else the caller sees an agent that says nothing."""

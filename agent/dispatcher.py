@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -46,8 +47,13 @@ WATCH_SECONDS = 1.0
 RESCUE_SECONDS = 3.0
 """How often calls are looked for that lost replica and dispatcher at once."""
 
-STATUS = proto.JobStatus
+FORGOTTEN_SECONDS = 3.0
+"""How long after its registration a dispatcher looks for callers who came while none was registered."""
 
+BLIND_SECONDS = 8.0
+"""How long after the state was away nobody is rescued: the living renew their leases within 5 s."""
+
+STATUS = proto.JobStatus
 
 
 FOLLOW_SECONDS = 5.0
@@ -55,6 +61,8 @@ FOLLOW_SECONDS = 5.0
 
 FOLLOW_PAUSE = 0.1
 END_SECONDS = 5.0
+
+
 class Dispatcher:
     """Registers with LiveKit as a worker that takes jobs for the whole `agent` deployment."""
 
@@ -67,6 +75,7 @@ class Dispatcher:
         self._jobs: dict[str, tuple[str, str]] = {}
         """Of calls that LiveKit gave to this dispatcher: room and identity, by job."""
         self._rescued: set[str] = set()
+        self._blind_until = 0.0
         self._parcels = Parcels()
         self._tasks: set[asyncio.Task[None]] = set()
         self._carrier = Carrier(self._id, self._config, self._state, lambda: self._waiting.freed())
@@ -147,9 +156,15 @@ class Dispatcher:
                     await self._rescue()
             except (ParleyError, api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
                 logger.warning("the watch over calls: %s", type(error).__name__)
+                if isinstance(error, ParleyError):
+                    self._blind_until = clock() + BLIND_SECONDS
+
+    @property
+    def _blind(self) -> bool:
+        return asyncio.get_running_loop().time() < self._blind_until
 
     async def _rescue(self) -> None:
-        if not await self._state.lead("rescue", self._id, 3 * RESCUE_SECONDS):
+        if not await self._state.lead("rescue", self._id, 3 * RESCUE_SECONDS) or self._blind:
             return
         for lease in await self._state.leases():
             if lease.seconds_left < 0 and lease.call not in self._carrier.held and lease.call not in self._rescued:
@@ -205,13 +220,34 @@ class Dispatcher:
             if not proto.ServerMessage.FromString(first).HasField("register"):
                 raise ConnectionError("LiveKit did not confirm the registration")
             logger.info("dispatcher registered as %s", self._config.name)
+            looking = self._spawn(self._find_forgotten())
             try:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.BINARY:
                         self._take(proto.ServerMessage.FromString(message.data))
             finally:
+                looking.cancel()
                 self._socket = None
         raise ConnectionError("LiveKit closed the connection")
+
+    async def _find_forgotten(self) -> None:
+        """Serve callers who came while nobody was registered: LiveKit asks once, and never again."""
+        await asyncio.sleep(FORGOTTEN_SECONDS)  # who came a moment ago is asked for in these seconds
+        try:
+            async with livekit_api() as livekit, asyncio.timeout(REGISTER_SECONDS):
+                known = {lease.call for lease in await self._state.leases()} | {*await self._state.waiting()}
+                newest = time.time() - FORGOTTEN_SECONDS
+                for room in (await livekit.room.list_rooms(api.ListRoomsRequest())).rooms:
+                    if room.name in known or room.creation_time > newest or not room.num_participants:
+                        continue
+                    wanted = await livekit.agent_dispatch.list_dispatch(room.name)
+                    here = await livekit.room.list_participants(api.ListParticipantsRequest(room=room.name))
+                    served = any(each.kind == api.ParticipantInfo.Kind.AGENT for each in here.participants)
+                    if not served and any(each.agent_name == self._config.name for each in wanted):
+                        logger.info("call %s: its caller came while no dispatcher was registered", room.name)
+                        await self._waiting.add(room.name)
+        except (ParleyError, api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
+            logger.warning("callers who wait were not looked for: %s", type(error).__name__)
 
     def _take(self, message: proto.ServerMessage) -> None:
         match message.WhichOneof("message"):
@@ -243,7 +279,8 @@ class Dispatcher:
         """Answer one job: with a reserved slot, or with "busy" and a place in the queue."""
         async with AsyncExitStack() as stack:
             reservation = None
-            if not await self._waiting.crowded() and await self._carrier.admits():
+            # LiveKit does not wait for a state that is away.
+            if self._blind or (not await self._waiting.crowded() and await self._carrier.admits()):
                 reservation = await self._carrier.reserve(RESERVE_SECONDS)
             if reservation is None:
                 await self._send(availability=proto.AvailabilityResponse(job_id=job.id, available=False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import importlib
 import logging
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import ray.serve
 from livekit import local_inference
 from ray.serve.config import RequestRouterConfig
+from ray.serve.context import _unset_request_context  # pyright: ignore[reportPrivateUsage]  # no public way
 
 from agent.carrier import ask_to_adopt
 from agent.config import DEPLOYMENT, DISPATCHER, AgentConfig, CallRequest
@@ -45,6 +47,10 @@ END_SECONDS = 15.0
 
 ORPHAN_SECONDS = 60.0
 """How long a call goes on while no dispatcher holds it."""
+
+
+GOES_ON = ("moved", "caller lost", "connection lost")
+"""Ends after which somebody may come back into the same room: what was said is kept for them, for an hour."""
 
 
 @dataclass(slots=True)
@@ -100,9 +106,7 @@ class Agent:
         """
         if len(self._carried) >= self._config.calls_per_replica:
             raise Overloaded("this replica carries as many calls as it may")
-        lease = await self._state.claim(
-            request.room, self._replica, request.dispatcher, LEASE_SECONDS, over=request.over
-        )
+        lease = await self._claim(request)
         if lease is None:
             yield {"type": "refused", "reason": "another replica carries this call"}
             return
@@ -110,6 +114,19 @@ class Agent:
         async with contextlib.aclosing(self._events(carried)) as events:
             async for event in events:
                 yield event
+
+    async def _claim(self, request: CallRequest) -> Lease | None:
+        """Take the call; a new one also while the state is away, for nobody but LiveKit's one job brings it here."""
+        try:
+            return await self._state.claim(
+                request.room, self._replica, request.dispatcher, LEASE_SECONDS, over=request.over
+            )
+        except Unavailable as error:
+            if request.over is not None:
+                raise
+            logger.warning("call %s: begins without a lease (%s)", request.room, error.code)
+            # A state that comes back takes it in, as it does with those that it has lost.
+            return Lease(request.room, self._replica, request.dispatcher, 1, LEASE_SECONDS)
 
     async def adopt(self, room: str, dispatcher: str) -> AsyncGenerator[dict[str, Any], None]:
         """Let a dispatcher hold the request of a call that goes on; yields its events from now on."""
@@ -164,10 +181,15 @@ class Agent:
         assistants = Assistants(self._config)
         call = Call(request, self._models.choosing({}), assistants, self._config.turns, keeper, recorder)
         call.captions = live.captions
-        # A task of its own: what the session keeps in context variables must be entered and left in one task.
-        carried = Carried(call, lease, asyncio.create_task(call.run(), name=f"call {request.room}"), live)
+        # A task of its own: what the session keeps in context variables must be entered and left in one task. It is no
+        # part of this request: Serve cancels all that a request has asked of others when the request is cancelled.
+        context = contextvars.copy_context()
+        context.run(_unset_request_context)
+        task = asyncio.create_task(call.run(), name=f"call {request.room}", context=context)
+        carried = Carried(call, lease, task, live)
         self._carried[request.room] = carried
         call.emit = lambda event: carried.events.put_nowait(event) if carried.events else None
+        call.let_go = lambda: self._release(carried)
         carried.task.add_done_callback(lambda _: self._spawn(carried, self._over(request.room, carried)))
         self._spawn(carried, self._renew(carried))
         return carried
@@ -190,7 +212,8 @@ class Agent:
         finally:
             if carried.events is events:
                 carried.events = None
-                if not ended and not carried.task.done():
+                # Who has moved is held no more, and needs nobody.
+                if not ended and not carried.task.done() and carried.call.reason != "moved":
                     self._spawn(carried, self._orphaned(carried))
 
     async def _orphaned(self, carried: Carried) -> None:
@@ -228,14 +251,18 @@ class Agent:
         for task in carried.beside - {asyncio.current_task()}:
             task.cancel()
         await carried.live.aclose()
-        with contextlib.suppress(ParleyError):
-            released = await self._state.release(carried.lease)
-            if released and carried.call.reason != "moved":
+        if await self._release(carried) and carried.call.reason not in GOES_ON:
+            with contextlib.suppress(ParleyError):
                 await self._state.drop(room)
         if self._delivery:
             await self._delivery.flush()
         # WebRTC's threads belong to objects in reference cycles: without this they stay until a later collection.
         gc.collect()
+
+    async def _release(self, carried: Carried) -> bool:
+        with contextlib.suppress(ParleyError):
+            return await self._state.release(carried.lease)
+        return False
 
     def _spawn(self, carried: Carried, work: Any) -> None:
         task = asyncio.ensure_future(work)

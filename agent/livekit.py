@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 from livekit import api
@@ -47,6 +49,18 @@ async def hang_up(room: str) -> None:
             await client.room.delete_room(api.DeleteRoomRequest(room=room))
     except (api.TwirpError, aiohttp.ClientError) as error:
         logger.info("a room was not closed: %s", type(error).__name__)
+
+
+async def tell_room(livekit: api.LiveKitAPI, room: str, status: dict[str, Any]) -> None:
+    """Tell everyone in a room, by its metadata, what happens to the call.
+
+    Args:
+        livekit: LiveKit's API.
+        room: The call.
+        status: `{"status": "busy", "position": 2}`, "answered", or "failed": nobody can carry this call.
+    """
+    request = api.UpdateRoomMetadataRequest(room=room, metadata=json.dumps({"parley": status}))
+    await livekit.room.update_room_metadata(request)
 
 
 def _token() -> api.AccessToken:

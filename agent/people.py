@@ -21,6 +21,9 @@ logger = logging.getLogger("ray.serve.parley")
 ALONE_SECONDS = 5.0
 """A call in whose room there is nobody for this long is over."""
 
+RETURN_SECONDS = 20.0
+"""The same, after LiveKit itself was away: callers' browsers come back up to 7 s apart."""
+
 SIP = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
 _GONE = {
     rtc.DisconnectReason.CLIENT_INITIATED,
@@ -43,16 +46,26 @@ class People:
         room: Connected.
         end: Ends the call, for a reason.
         alone: Seconds for which nobody may be there.
+        back: The same, after our own connection was lost.
     """
 
-    def __init__(self, room: rtc.Room, end: Callable[[str], None], alone: float = ALONE_SECONDS) -> None:
-        self._room, self._end, self._alone = room, end, alone
+    def __init__(
+        self,
+        room: rtc.Room,
+        end: Callable[[str], None],
+        alone: float = ALONE_SECONDS,
+        back: float = RETURN_SECONDS,
+    ) -> None:
+        self._room, self._end, self._alone, self._back = room, end, alone, back
+        self._away = False
         self._session: AgentSession[Any] | None = None
         self._waiting: asyncio.Task[None] | None = None
         here = self.here()
         self.served = here[0].identity if here else None
         room.on("participant_connected", self._on_joined)
         room.on("participant_disconnected", self._on_left)
+        room.on("reconnecting", self._on_away)
+        room.on("reconnected", self._on_back)
 
     def here(self) -> list[rtc.RemoteParticipant]:
         """Return who is there, the one who came first before the others."""
@@ -71,6 +84,8 @@ class People:
         """Stop."""
         self._room.off("participant_connected", self._on_joined)
         self._room.off("participant_disconnected", self._on_left)
+        self._room.off("reconnecting", self._on_away)
+        self._room.off("reconnected", self._on_back)
         if self._waiting is not None:
             await utils.aio.cancel_and_wait(self._waiting)
 
@@ -91,7 +106,7 @@ class People:
             if others:
                 logger.info("call %s: the caller has left, another one is served", self._room.name)
                 self._serve(others[0].identity)
-        if others:
+        if others or self._away:
             return
         # A phone has no second try: whoever calls again is in another room.
         if who.disconnect_reason in _GONE or who.kind == SIP:
@@ -99,16 +114,29 @@ class People:
         elif self._session is not None:
             self._wait("caller lost")
 
+    def _on_away(self) -> None:
+        """The line is ours that broke: everybody is listed as gone, and nobody has left."""
+        self._away = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _on_back(self) -> None:
+        self._away = False
+        if not self.here() and self._session is not None:
+            self._wait("caller lost", self._back)
+
     def _serve(self, identity: str) -> None:
         self.served = identity
         if self._session is not None:
             self._session.room_io.set_participant(identity)
 
-    def _wait(self, reason: str) -> None:
-        self._waiting = asyncio.create_task(self._empty(reason), name="people")
+    def _wait(self, reason: str, seconds: float | None = None) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._waiting = asyncio.create_task(self._empty(reason, seconds or self._alone), name="people")
 
-    async def _empty(self, reason: str) -> None:
-        await asyncio.sleep(self._alone)
+    async def _empty(self, reason: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
         self._end(reason)
 
 

@@ -12,11 +12,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from livekit import rtc
 from livekit.agents import NOT_GIVEN, AgentSession, inference, llm, utils
+from livekit.agents.types import ATTRIBUTE_AGENT_STATE
 from livekit.agents.voice import io, room_io
 
 from agent.adapters import LanguageModel, Recogniser, SharedVad, Voice
@@ -47,6 +48,9 @@ VOICE_RATE = 24000
 MOVE_SECONDS = 20.0
 """How long a call that is to move waits for the end of a turn."""
 
+SETTLE_SECONDS = 2.0
+"""How long what was said last may take to become a question."""
+
 Event = dict[str, Any]
 
 
@@ -73,6 +77,8 @@ class Call:
     ) -> None:
         self.emit: Callable[[Event], None] = lambda event: None
         """Told the call's events, each a JSON object with a `type`."""
+        self.let_go: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
+        """Gives the lease up for another replica."""
         self.recorder = recorder
         recorder.emit = lambda event: self.emit(event)
         models.used = recorder.used
@@ -101,7 +107,7 @@ class Call:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await room.connect(self._request.url, self._request.token, _room_options())
-            room.on("disconnected", lambda *_: self.end("room closed"))
+            room.on("disconnected", self._on_closed)
             self.recorder.connect(room)
             async with utils.http_context.open():
                 await self._converse(room)
@@ -179,7 +185,9 @@ class Call:
         session.on("close", lambda event: self.end(f"{event.reason.value}"))
         session.on("error", lambda event: self._failed(care, turns, event.error))
         room.on("sip_dtmf_received", keypad.pressed)
-        room.on("data_received", lambda packet: self._on_data(session, continuity, packet))
+        room.on("data_received", lambda packet: self._on_data(session, continuity, mouth, packet))
+        # A LiveKit that was started again knows nothing of what the page shows.
+        room.on("reconnected", lambda: self._spawn(_tell_state(room, session)))
         began = left.began if left and left.began else time.time()
         self._keeper.note(assistant=name, began=began)
         files = self._files = self._filing(room, model, care)
@@ -190,7 +198,7 @@ class Call:
                 session.start(
                     await reception.seat(name, history(left), can=(hearing, speaking)),
                     room=room,
-                    room_options=_io_options(people.served, self.captions),
+                    room_options=_io_options(people.served, continuity.typed, self.captions),
                     record=False,
                     session_host=False,
                 ),
@@ -240,21 +248,38 @@ class Call:
         files.open()
         return files
 
-    def _on_data(self, session: AgentSession[None], continuity: Continuity, packet: rtc.DataPacket) -> None:
+    def _on_closed(self, reason: rtc.DisconnectReason.ValueType) -> None:
+        if reason in (rtc.DisconnectReason.ROOM_DELETED, rtc.DisconnectReason.PARTICIPANT_REMOVED):
+            self.end("room closed")
+        elif reason == rtc.DisconnectReason.ROOM_CLOSED:
+            # LiveKit closes a room by itself when everybody has been away for a while.
+            self.end("caller lost")
+        else:
+            self.end("connection lost")
+
+    def _on_data(
+        self, session: AgentSession[None], continuity: Continuity, mouth: Mouth, packet: rtc.DataPacket
+    ) -> None:
         """Take what LiveKit's API sends, which no participant can: the wish that this call moves."""
         if packet.topic == MOVE_TOPIC and packet.participant is None:
-            self._spawn(self._move(session, continuity))
+            self._spawn(self._move(session, continuity, mouth))
 
-    async def _move(self, session: AgentSession[None], continuity: Continuity) -> None:
+    async def _move(self, session: AgentSession[None], continuity: Continuity, mouth: Mouth) -> None:
         """Let the call go at the end of a turn, for another replica to go on."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + MOVE_SECONDS
         while clock() < deadline:
-            if not continuity.open and session.agent_state == "listening" and session.user_state != "speaking":
+            quiet = session.agent_state == "listening" and session.user_state != "speaking"
+            # What has been said and is not understood yet may be a question, or a cough.
+            if quiet and not continuity.open and self._keeper.silence > SETTLE_SECONDS:
                 break
-            await asyncio.sleep(0.1)
-        self.recorder.moved()
+            await asyncio.sleep(0.05)  # three states, of which none tells when all are so
+        # Whoever comes next begins at once, while this one is still put away: so nothing is said here from now on.
+        mouth.pause()
+        await self._keeper.aclose()
+        await self.let_go()
         self.end("moved")
+        self.recorder.moved()
 
     def _failed(self, care: Care, turns: TurnLog, error: Any) -> None:
         """A model failed for good on this turn: say so, rather than be silent."""
@@ -290,6 +315,11 @@ def _interrupt(session: AgentSession[None]) -> None:
         session.interrupt()
 
 
+async def _tell_state(room: rtc.Room, session: AgentSession[None]) -> None:
+    async with asyncio.timeout(CONNECT_SECONDS):
+        await room.local_participant.set_attributes({ATTRIBUTE_AGENT_STATE: session.agent_state})
+
+
 def _room_options() -> rtc.RoomOptions:
     """One peer connection instead of two, and no look-ups of STUN servers that a cluster does not need."""
     options = rtc.RoomOptions(auto_subscribe=True)
@@ -297,12 +327,13 @@ def _room_options() -> rtc.RoomOptions:
     return options
 
 
-def _io_options(caller: str | None, captions: io.TextOutput | None) -> room_io.RoomOptions:
+def _io_options(caller: str | None, typed: Callable[..., Any], captions: io.TextOutput | None) -> room_io.RoomOptions:
     """Listen to one caller; who leaves, and who is listened to then, is `People`'s to say."""
     return room_io.RoomOptions(
         audio_input=room_io.AudioInputOptions(
             sample_rate=SAMPLE_RATE, frame_size_ms=WINDOW_MS, auto_gain_control=False, pre_connect_audio=False
         ),
+        text_input=room_io.TextInputOptions(text_input_cb=typed),
         audio_output=False,
         text_output=room_io.TextOutputOptions(sync_transcription=True, next_in_chain=captions),
         participant_identity=caller or NOT_GIVEN,

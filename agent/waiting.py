@@ -6,7 +6,6 @@ The queue is in the state, so that all dispatchers see one; one of them at a tim
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import uuid
 from typing import Any
@@ -17,7 +16,7 @@ from livekit.agents import utils
 
 from agent.carrier import Carrier, Reservation
 from agent.config import CallRequest
-from agent.livekit import livekit_api
+from agent.livekit import livekit_api, tell_room
 from agent.state import State
 from serve.errors import ParleyError
 from serve.settings import settings
@@ -87,7 +86,7 @@ class WaitingRoom:
                     await self._first()
             except (ParleyError, api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
                 logger.warning("the waiting room: %s", type(error).__name__)
-                await asyncio.sleep(1)
+                await asyncio.sleep(1)  # what failed is given time to come back
 
     async def _first(self) -> None:
         """Tell everybody where they stand, then wait a while for a slot for the first."""
@@ -102,7 +101,7 @@ class WaitingRoom:
             await self._state.leave(room)
             self._told.pop(room, None)
             self._answer(room, reservation, await _metadata(livekit, room))
-            await _note(livekit, room, {"status": "answered"})
+            await tell_room(livekit, room, {"status": "answered"})
 
     async def _slot(self) -> Reservation | None:
         clock = asyncio.get_running_loop().time
@@ -132,7 +131,7 @@ class WaitingRoom:
                 self._told.pop(room, None)
         for place, room in enumerate(here, start=1):
             if self._told.get(room) != place:
-                await _note(livekit, room, {"status": "busy", "position": place})
+                await tell_room(livekit, room, {"status": "busy", "position": place})
                 self._told[room] = place
         return here
 
@@ -145,9 +144,3 @@ async def _metadata(livekit: api.LiveKitAPI, room: str) -> str:
         logger.info("the dispatch of %s is not known: %s", room, type(error).__name__)
         return ""
     return next((each.metadata for each in dispatches if each.metadata), "")
-
-
-async def _note(livekit: api.LiveKitAPI, room: str, status: dict[str, Any]) -> None:
-    """Tell everyone in a room, by its metadata, what happens to the call."""
-    request = api.UpdateRoomMetadataRequest(room=room, metadata=json.dumps({"parley": status}))
-    await livekit.room.update_room_metadata(request)

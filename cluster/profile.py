@@ -181,6 +181,10 @@ def _problems(profile: Profile) -> list[tuple[positions.Path, str]]:
                 found.append((("routes", role), f"no model is named {name!r}; {_choices(name, fitting)}"))
             elif roles[name] and roles[name] != role:
                 found.append((("routes", role), f"{name!r} is a {roles[name]} model"))
+    agent = profile.agent
+    if agent.spare_calls and agent.spare_calls >= (least := agent.replicas.min * agent.calls_per_replica):
+        problem = f"{agent.spare_calls} of {least} slots (replicas.min x calls_per_replica): every caller would wait"
+        found.append((("agent", "spare_calls"), problem))
     return [*found, *_assistant_problems(profile, roles)]
 
 

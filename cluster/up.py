@@ -27,6 +27,9 @@ from serve.errors import ParleyError
 from serve.settings import RAY_ENVIRONMENT
 
 HOST = "127.0.0.1"
+STEADY_SECONDS = 60.0
+"""A livekit-server that ran for so long is started again at once when it ends."""
+
 T = TypeVar("T")
 
 
@@ -267,19 +270,21 @@ class Cluster:
                         return
                 except httpx.HTTPError:
                     pass
-                time.sleep(0.1)
+                time.sleep(0.1)  # HAProxy tells no event of a backend that is there
         raise ParleyError(f"everything runs, but {self.addresses['api']}/health/ready does not say so; see {self.logs}")
 
     def _watch(self) -> None:
         """Start livekit-server again when it ends; waits longer each time, up to 30 s."""
-        pause = 0.5
+        pause, begun = 0.5, time.monotonic()
         while not self._stopping.wait(0.5):
             if self._livekit is None or self._livekit.poll() is None:
                 continue
+            if time.monotonic() - begun > STEADY_SECONDS:
+                pause = 0.5
             self._say(Step("livekit", detail=f"ended with status {self._livekit.returncode}: starting it again"))
             if self._stopping.wait(pause):
                 return
-            pause = min(pause * 2, 30)
+            pause, begun = min(pause * 2, 30), time.monotonic()
             program = livekit.find()
             try:
                 if program:

@@ -19,6 +19,7 @@ from cluster import processes
 from cluster.livekit import Keys
 from serve.config import Routes
 from serve.settings import apply_ray_environment
+from tests.redis_server import RedisServer
 
 apply_ray_environment()
 # Drivers look for the head on loopback, where it listens.
@@ -79,6 +80,7 @@ class Parley:
         run: Finds its processes.
         keys: LiveKit's, for tokens of a test's own.
         home: PARLEY_HOME, with what the agents were told to write.
+        redis: At REDIS_URL; not started, and not used until a profile says so.
     """
 
     page: str
@@ -90,6 +92,7 @@ class Parley:
     run: str
     keys: Keys
     home: Path
+    redis: RedisServer
     _spoken: dict[str, Path] = field(default_factory=dict[str, Path])
 
     async def until_calls(self, count: int, seconds: float = 20) -> None:
@@ -139,6 +142,8 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
 
     home = tmp_path_factory.mktemp("home")
     os.environ["PARLEY_HOME"] = str(home)
+    redis = RedisServer(tmp_path_factory.mktemp("redis"), durable=True)
+    os.environ["REDIS_URL"] = redis.url
     # A package with hooks, as a deployer installs one.
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, (str(ROOT / "tests" / "installed"), os.environ.get("PYTHONPATH")))
@@ -160,11 +165,13 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
             cluster.run_id,
             cluster.keys,
             home,
+            redis,
         )
         problem = cluster.failure()
     finally:
         keep_logs(cluster.logs)
         cluster.stop()
+        redis.kill()
     assert problem is None, problem
     left = processes.find(cluster.run_id)
     assert left == [], f"processes are left behind: {left}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import pytest
 
 from cluster import status
@@ -12,16 +10,6 @@ from cluster.profile import Profile
 from tests.conftest import Parley
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def driver(parley: Parley) -> Generator[None]:
-    """Connect this process to the cluster: who carries a call is asked of its state."""
-    import ray
-
-    ray.init(address=parley.ray, namespace="serve", log_to_driver=False, logging_level=40)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ class FakeSession:
 class Scene:
     def __init__(self, *here: FakeParticipant) -> None:
         self.room, self.session, self.ended = FakeRoom(*here), FakeSession(), list[str]()
-        self.people = People(cast(rtc.Room, self.room), self.ended.append, ALONE)
+        self.people = People(cast(rtc.Room, self.room), self.ended.append, ALONE, back=3 * ALONE)
 
     def start(self) -> None:
         self.people.start(cast("AgentSession[Any]", self.session))
@@ -181,3 +181,29 @@ async def test_keys_are_one_message_after_a_pause_and_those_of_others_do_not_cou
     await asyncio.sleep(0.15)
     assert session.told[2:] == ["interrupt", "The caller pressed 5."]
     await keypad.aclose()
+
+
+async def test_who_is_gone_while_our_own_line_is_broken_has_not_left() -> None:
+    async with scene(FakeParticipant("ada")) as here:
+        here.start()
+        here.room.emit("reconnecting")
+        here.room.leave("ada", REASON.UNKNOWN_REASON)
+        await asyncio.sleep(2 * ALONE)
+        assert here.ended == []
+        here.room.emit("reconnected")
+        await asyncio.sleep(2 * ALONE)
+        assert here.ended == [], "whose browser is slower than we are"
+        here.room.join(FakeParticipant("ada"))
+        await asyncio.sleep(2 * ALONE)
+        assert (here.session.linked, here.ended) == (["ada", "ada"], [])
+
+
+async def test_who_does_not_come_back_after_we_did_is_lost() -> None:
+    async with scene(FakeParticipant("phone", kind=KIND.PARTICIPANT_KIND_SIP)) as here:
+        here.start()
+        here.room.emit("reconnecting")
+        here.room.leave("phone", REASON.UNKNOWN_REASON)
+        here.room.emit("reconnected")
+        assert here.ended == []
+        await asyncio.sleep(5 * ALONE)
+        assert here.ended == ["caller lost"]

@@ -2,7 +2,7 @@
 
 import { MOST_BYTES, NO_LINE, NOT_SENT, TOO_LARGE, parseFileStatus } from "./file";
 import { Meter, ring, wakeAudio } from "./level";
-import type { LineEvents, LossReason } from "./line";
+import type { LineEvents, LossReason, Notice } from "./line";
 import { openMicrophone } from "./microphone";
 import { type AgentState, type CallState, FRESH_STEPS, type Step, type StepName, inCall } from "./model";
 import { Store } from "./store";
@@ -15,6 +15,10 @@ import { parseTurn } from "./turn";
 const ASSISTANT_PATIENCE_MS = 10_000;
 /** LiveKit resumes a broken connection within seconds or hardly ever; after this long a new call is the quicker way. */
 const RESUME_PATIENCE_MS = 30_000;
+/** A call that moves has its next assistant within a second: until then nothing is wrong, and nothing is said. */
+const MOVE_GRACE_MS = 2000;
+/** Typed messages that are kept until they are known to have been heard. */
+const MOST_TYPED = 20;
 /** Waits between calling again after the line was lost: half a minute in all, then the person decides. */
 const REDIAL_MS = [300, 1000, 2000, 4000, 8000, 15_000];
 
@@ -35,6 +39,13 @@ const FRESH: CallState = {
   line: null,
 };
 
+/** A typed message. `sent`: to the assistant who is there now. */
+interface Typed {
+  readonly id: string;
+  readonly words: string;
+  sent: boolean;
+}
+
 export class Call {
   readonly store = new Store<CallState>(FRESH);
   /** Read by the shape on every frame, so they are no state. */
@@ -43,7 +54,11 @@ export class Call {
   #abort = new AbortController();
   #track: MediaStreamTrack | null = null;
   #patience: ReturnType<typeof setTimeout> | undefined;
-  #unsent: string[] = [];
+  #grace: ReturnType<typeof setTimeout> | undefined;
+  /** Not known to be heard yet: whoever comes after an assistant who has left is told them again, and knows doubles. */
+  #typed: Typed[] = [];
+  #gone = false;
+  #agent = "";
   readonly #early = new Map<string, Partial<SentFile>>();
   #count = 0;
   #waitingSaid = false;
@@ -113,9 +128,10 @@ export class Call {
   async say(text: string): Promise<void> {
     const words = text.trim();
     if (words === "" || !inCall(this.#state.phase)) return;
-    this.#set({ transcript: withTyped(this.#state.transcript, this.#id("typed"), words) });
-    this.#unsent.push(words);
-    if (this.#state.phase === "live") await this.#sendAll();
+    const id = this.#id("typed");
+    this.#set({ transcript: withTyped(this.#state.transcript, id, words) });
+    this.#typed = [...this.#typed.slice(1 - MOST_TYPED), { id, words, sent: false }];
+    if (this.#state.phase === "live" && !this.#gone) await this.#sendAll();
   }
 
   /** Sends files one after the other; what becomes of each is in the transcript. */
@@ -201,7 +217,7 @@ export class Call {
       if (!signal.aborted) act(...args);
     };
     return {
-      agent: heard((state) => this.#agentIs(state)),
+      agent: heard((state, identity) => this.#agentIs(state, identity)),
       caption: heard((caption) => this.#set({ transcript: withCaption(this.#state.transcript, caption) })),
       report: heard((json) => this.#report(json)),
       file: heard((json) => this.#fileTold(json)),
@@ -215,19 +231,29 @@ export class Call {
     };
   }
 
-  #agentIs(agent: AgentState): void {
+  #agentIs(agent: AgentState, identity: string): void {
     const here = agent !== "absent" && agent !== "initializing";
-    this.#set({ agent });
+    this.#gone = !here && (this.#gone || agent === "absent");
+    // While a call moves, the page goes on showing what it did.
+    if (here || this.#state.phase !== "live") this.#set({ agent });
     if (here) {
       clearTimeout(this.#patience);
+      clearTimeout(this.#grace);
+      if (identity !== this.#agent) this.#unsend();
+      this.#agent = identity;
       this.#step("assistant", "active");
       this.#step("assistant", "done");
       if (this.#state.phase === "waiting") ring();
       this.#set({ phase: "live", position: null, trouble: null });
       void this.#sendAll();
     } else if (agent === "absent" && this.#state.phase === "live") {
-      this.#set({ trouble: trouble.ASSISTANT_LEFT, transcript: closed(this.#state.transcript) });
-      this.#wait();
+      const { signal } = this.#abort;
+      clearTimeout(this.#grace);
+      this.#grace = setTimeout(() => {
+        if (signal.aborted || !this.#gone || this.#state.phase !== "live") return;
+        this.#set({ agent, trouble: trouble.ASSISTANT_LEFT, transcript: closed(this.#state.transcript) });
+        this.#wait();
+      }, MOVE_GRACE_MS);
     }
   }
 
@@ -242,8 +268,12 @@ export class Call {
     }, ASSISTANT_PATIENCE_MS);
   }
 
-  #queued(notice: { busy: boolean; position: number | null } | null): void {
+  #queued(notice: Notice | null): void {
     const { agent, phase } = this.#state;
+    if (notice?.failed === true) {
+      clearTimeout(this.#patience);
+      return this.#set({ phase: "alone", position: null, trouble: trouble.GIVEN_UP });
+    }
     if (notice?.busy === true && (agent === "absent" || agent === "initializing")) {
       this.#waitingSaid = true;
       this.#set({ phase: "waiting", position: notice.position, trouble: null });
@@ -256,6 +286,8 @@ export class Call {
   #report(json: string): void {
     const report = parseTurn(json);
     if (report === null) return;
+    const heard = this.#typed.findLastIndex(({ sent, words }) => sent && words === report.heard);
+    this.#typed = this.#typed.slice(heard + 1);
     this.#set({ transcript: withReport(this.#state.transcript, report, this.#id("answer")) });
   }
 
@@ -310,7 +342,7 @@ export class Call {
   #resumed(): void {
     clearTimeout(this.#patience);
     const { agent } = this.#state;
-    const here = agent !== "absent" && agent !== "initializing";
+    const here = agent !== "absent" && agent !== "initializing" && !this.#gone;
     this.#set({ phase: here ? "live" : "connecting", trouble: null });
     if (!here) this.#wait();
     else void this.#sendAll();
@@ -365,14 +397,19 @@ export class Call {
 
   async #sendAll(): Promise<void> {
     const { line } = this.#state;
-    while (line !== null && this.#unsent.length > 0) {
-      const words = this.#unsent.shift() ?? "";
+    for (let next; line !== null && (next = this.#typed.find(({ sent }) => !sent)) !== undefined; ) {
+      next.sent = true;
       try {
-        await line.say(words);
+        await line.say(next.words, next.id);
       } catch {
+        next.sent = false;
         return this.#set({ trouble: trouble.NOT_SENT });
       }
     }
+  }
+
+  #unsend(): void {
+    for (const message of this.#typed) message.sent = false;
   }
 
   #fail(error: unknown): void {
@@ -382,7 +419,7 @@ export class Call {
 
   #hangUp(): void {
     this.#abort.abort();
-    this.#unsent = [];
+    this.#typed = [];
     this.#forgetLine();
     this.#useMicrophone(null);
     this.#set({
@@ -397,6 +434,9 @@ export class Call {
 
   #forgetLine(): void {
     clearTimeout(this.#patience);
+    clearTimeout(this.#grace);
+    this.#gone = false;
+    this.#unsend();
     const { line } = this.#state;
     this.#voice(null);
     this.#set({ line: null });

@@ -20,14 +20,22 @@ import type { Caption } from "./transcript";
 
 export type LossReason = "over" | "elsewhere" | "broken";
 
+/** What the room's metadata says of the call. failed: every assistant who took it broke, so none comes any more. */
+export interface Notice {
+  busy: boolean;
+  failed: boolean;
+  position: number | null;
+}
+
 export interface LineEvents {
-  agent(state: AgentState): void;
+  /** `identity` tells one assistant from the next, who may come before the other has left. */
+  agent(state: AgentState, identity: string): void;
   caption(caption: Caption): void;
   report(json: string): void;
   /** What became of a file. */
   file(json: string): void;
   /** The queue's notice in the room's metadata; null when there is none. */
-  queue(notice: { busy: boolean; position: number | null } | null): void;
+  queue(notice: Notice | null): void;
   interrupted(): void;
   resumed(): void;
   lost(reason: LossReason): void;
@@ -41,6 +49,7 @@ const AGENT_STATES = new Set<string>(["initializing", "idle", "listening", "thin
 const TRANSCRIPTION = "lk.transcription";
 const REPORT = "parley.turn";
 const CHAT = "lk.chat";
+const MESSAGE = "parley.message";
 const FILE = "parley.file";
 
 /** A device that was unplugged ends its track; livekit-client takes the next one within this time, or none. */
@@ -107,8 +116,9 @@ export class Line {
     await (muted ? this.#microphone?.mute() : this.#microphone?.unmute());
   }
 
-  async say(text: string): Promise<void> {
-    await this.room.localParticipant.sendText(text, { topic: CHAT });
+  /** Said again with the same id, it is answered once. */
+  async say(text: string, id: string): Promise<void> {
+    await this.room.localParticipant.sendText(text, { topic: CHAT, attributes: { [MESSAGE]: id } });
   }
 
   /** Resolves with the stream's name, once the file is on its way to the end. */
@@ -128,7 +138,7 @@ export class Line {
       .on(RoomEvent.ParticipantConnected, (who) => this.#heed(who))
       .on(RoomEvent.ParticipantAttributesChanged, (_, who) => this.#heed(who))
       .on(RoomEvent.ParticipantDisconnected, (who) => {
-        if (who.isAgent && !this.#someAgent()) this.#events.agent("absent");
+        if (who.isAgent && !this.#someAgent()) this.#events.agent("absent", "");
       })
       .on(RoomEvent.TrackSubscribed, (track, _, who) => this.#hear(track, who))
       .on(RoomEvent.TrackUnsubscribed, (track, _, who) => {
@@ -163,7 +173,7 @@ export class Line {
   #heed(who: Participant): void {
     if (who.isLocal || !who.isAgent) return;
     const state = who.attributes[AGENT_STATE];
-    this.#events.agent(state !== undefined && AGENT_STATES.has(state) ? (state as AgentState) : "initializing");
+    this.#events.agent(state !== undefined && AGENT_STATES.has(state) ? (state as AgentState) : "initializing", who.identity);
   }
 
   #hear(track: RemoteTrack, who: RemoteParticipant): void {
@@ -208,12 +218,13 @@ export class Line {
   }
 }
 
-function notice(metadata: string | undefined): { busy: boolean; position: number | null } | null {
+function notice(metadata: string | undefined): Notice | null {
   try {
     const parley = (JSON.parse(metadata ?? "") as { parley?: { status?: unknown; position?: unknown } }).parley;
     if (parley?.status === undefined) return null;
     const { position } = parley;
-    return { busy: parley.status === "busy", position: typeof position === "number" && position > 0 ? position : null };
+    const place = typeof position === "number" && position > 0 ? position : null;
+    return { busy: parley.status === "busy", failed: parley.status === "failed", position: place };
   } catch {
     return null;
   }

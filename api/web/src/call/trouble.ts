@@ -72,6 +72,12 @@ export const ASSISTANT_LEFT: Trouble = {
   passing: true,
 };
 
+export const GIVEN_UP: Trouble = {
+  title: "This call cannot go on",
+  detail: "Every assistant who took it broke off. A new call begins anew; what was said stays here to be read.",
+  wayOut: "retry",
+};
+
 export const BROKEN: Trouble = {
   title: "The connection broke: coming back",
   detail: "Stay here, nothing needs doing.",
@@ -119,9 +125,10 @@ export const SOUND_BLOCKED: Trouble = {
 };
 
 export const NOT_SENT: Trouble = {
-  title: "Your message was not sent",
-  detail: "The connection broke on the way. Send it again when the line is back.",
+  title: "Your message waits",
+  detail: "The connection broke on the way. It is sent as soon as the line is back.",
   wayOut: null,
+  passing: true,
 };
 
 /** A refusal by the server, told by its own words (RFC 9457). */
