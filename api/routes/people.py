@@ -70,8 +70,8 @@ async def get_person(session: Tenancy, who: Reader, person_id: PathId) -> Person
     return _shown(row)
 
 
-@router.patch("/{person_id}", operation_id="update_person", responses=problems(404, 409))
-async def update_person(
+@router.patch("/{person_id}", operation_id="change_person", responses=problems(404, 409))
+async def change_person(
     session: Tenancy, who: Writer, person_id: PathId, body: PersonChange, request: Request
 ) -> PersonShown:
     """Give somebody another role, let them in no more, or again. A tenant keeps one owner who is let in.
@@ -102,7 +102,7 @@ async def update_person(
             )
         if row.disabled_at is not None:
             await session.execute(delete(SignIn).where(SignIn.person_id == row.id))
-        await audit(session, who, "person.update", row.id, changed, request)
+        await audit(session, who, "person.change", row.id, changed, request)
         await session.commit()
     return _shown(row)
 

@@ -96,8 +96,8 @@ async def get_tenant(
     return _shown(row, request.app.state.config.limits)
 
 
-@router.patch("/tenant", operation_id="update_tenant", responses=problems(412, 428))
-async def update_tenant(
+@router.patch("/tenant", operation_id="change_tenant", responses=problems(412, 428))
+async def change_tenant(
     session: Tenancy,
     who: Annotated[Principal, needs("tenant:write")],
     body: TenantChange,
@@ -123,7 +123,7 @@ async def update_tenant(
     if own != row.limits:
         changed["limits"] = row.limits = own
     if changed:
-        await audit(session, who, "tenant.update", row.id, changed, request)
+        await audit(session, who, "tenant.change", row.id, changed, request)
         await session.commit()
         request.app.state.limits.forget(row.id)
     tag(response, etag_of(row))

@@ -139,14 +139,14 @@ async def test_the_audit_log_is_filtered_and_read_in_pages(tmp_path: Path) -> No
         etag = (await http.get("/api/v1/tenant")).headers["etag"]
         await http.patch("/api/v1/tenant", json={"name": "Ours"}, headers={"if-match": etag})
         first = (await http.get("/api/v1/audit", params={"limit": 3})).json()
-        assert [each["action"] for each in first["items"]] == ["tenant.update", "person.update", "person.update"]
+        assert [each["action"] for each in first["items"]] == ["tenant.change", "person.change", "person.update"]
         assert first["items"][1]["detail"] == {"role": "viewer", "role_before": "operator"}
         assert first["items"][1]["address"] == "203.0.113.7", "what the client itself says is not believed"
         rest = (await http.get("/api/v1/audit", params={"limit": 3, "after": first["next"]})).json()
         assert [each["detail"]["role"] for each in rest["items"]] == ["engineer"]
         assert rest["next"] is None
         for query, count in (
-            ({"action": "person.update"}, 3),
+            ({"action": "person.change"}, 3),
             ({"target": "per_cyd", "actor": "per_ten_default"}, 3),
             ({"actor": "per_nobody"}, 0),
             ({"until": first["items"][0]["created_at"]}, 3),
