@@ -35,7 +35,7 @@ def main() -> None:
         ("page", _page),
     ]
     if tests:
-        steps += [("chromium", _chromium), ("redis-server", _redis)]
+        steps += [("chromium", _chromium), ("redis-server", _redis), ("postgresql", _postgres)]
     try:
         for name, step in steps:
             _run(name, step, story)
@@ -150,6 +150,17 @@ def _redis(say: Callable[[str], None]) -> str | None:
         _apt(["redis-tools"], say)
     except ParleyError as error:
         return f"redis-tools cannot be installed ({error}): the tests of Redis are skipped"
+    return "installed"
+
+
+def _postgres(say: Callable[[str], None]) -> str | None:
+    """Bring a PostgreSQL for the tests, which start their own; Debian's package brings a service with it."""
+    if shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        return None
+    try:
+        _apt(["postgresql"], say)
+    except ParleyError as error:
+        return f"postgresql cannot be installed ({error}): the tests of PostgreSQL are skipped"
     return "installed"
 
 
