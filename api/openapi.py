@@ -163,13 +163,10 @@ def _finish(app: FastAPI, route: APIRoute, path: str, operation: dict[str, Any])
     statuses = [422] if "422" in responses else []
     # Host and Origin are looked at before anything else where the server answers to loopback alone.
     statuses += [403] if app.state.config.local else []
-    statuses += [413] if "requestBody" in operation else []
-    for status, answer in problems().items():
+    statuses += [400, 413] if "requestBody" in operation else []
+    for status, answer in problems(400, 413).items():
         if status in statuses:
             responses[str(status)] = answer
-    for status, answer in problems(413).items():
-        if status in statuses:
-            responses.setdefault(str(status), answer)
     for status, answer in responses.items():
         if int(status) >= 400:
             answer.setdefault("content", problems()[401]["content"])

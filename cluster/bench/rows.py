@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import JSON, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.db import Database
@@ -57,11 +57,11 @@ async def _write(connection: AsyncConnection, table: Table, rows: Iterator[Row])
     dialect = connection.dialect
     columns = list(table.columns)
     # Content is written as it is, JSON as text: what is measured is finding it.
-    plain = (Content, ContentJson)
+    plain = (Content, ContentJson, JSON)
     read: list[tuple[str, Any]] = []
     for column in columns:
         kind: Any = column.type
-        ready = isinstance(kind, plain) or kind.python_type is dict
+        ready = isinstance(kind, plain)
         read.append((column.name, None if ready else kind.dialect_impl(dialect).bind_processor(dialect)))
     raw: Any = (await connection.get_raw_connection()).driver_connection
     statement = (

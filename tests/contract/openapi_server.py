@@ -28,6 +28,12 @@ class FakeDispatchers:
     async def results_async(self) -> list[list[str]]:
         return [[]]
 
+    def options(self, *, method_name: str) -> FakeDispatchers:
+        return self
+
+    async def remote(self, *args: Any) -> bool:
+        return True
+
 
 @contextmanager
 def running(folder: Path) -> Generator[tuple[FastAPI, str]]:
@@ -38,7 +44,8 @@ def running(folder: Path) -> Generator[tuple[FastAPI, str]]:
         limits = {"requests": 100_000, "calls": 100_000}
         async with backend(folder, FakeDispatchers(), limits=limits) as app:
             app.state.catalog = Cluster().catalog
-            with socket.socket() as listening:
+            # Named as TCP: else asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for an ACK.
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
                 listening.bind(("127.0.0.1", 0))
                 config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
                 server = uvicorn.Server(config)

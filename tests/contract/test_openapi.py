@@ -124,7 +124,7 @@ def test_whatever_is_sent_the_answer_is_documented(server: Server, mode: Generat
                 chosen()(hypothesis.given(case=operation.as_strategy(mode))(send))()
             except hypothesis.errors.Unsatisfiable:
                 continue  # what takes no input cannot be given a wrong one
-            except Exception as fault:  # every route is to be tried, and all that is wrong said at once
+            except (Exception, BaseExceptionGroup) as fault:  # every route is to be tried, and all said at once
                 faults[operation.label] = said(fault)
     print(dict(sorted(answers.items())))
     assert not faults, "\n\n".join(f"{name}: {fault}" for name, fault in faults.items())
