@@ -59,8 +59,8 @@ class Texts(Strict):
 class Example(Strict):
     """One exchange that shows the model how to answer; small models need it."""
 
-    user: str
-    assistant: str
+    user: str = Field(description="What somebody says")
+    assistant: str = Field(description="What is answered")
 
 
 class Assistant(Strict):
@@ -74,7 +74,7 @@ class Assistant(Strict):
     examples: list[Example] = Field(default_factory=list[Example])
     greeting: str = Field(default="Hello! How can I help you?", description="Spoken first; empty: the caller begins")
     language: str = Field(default="en", description="BCP 47; auto: the caller's, where the models can tell")
-    voice: str | None = None
+    voice: str | None = Field(default=None, description="A name that the speech model knows; without: its own voice")
     max_tokens: int = Field(default=80, ge=1, le=4096)
     file_characters: int = Field(
         default=1200, ge=0, le=200_000, description="Of callers' files, in one prompt: the model must have room"

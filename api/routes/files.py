@@ -45,7 +45,7 @@ class FileDetail(FileInfo):
     """A file with what was read from it."""
 
     sha256: str = Field(description="Of its bytes; empty: they are not here")
-    text: str
+    text: str = Field(description="What was read from it")
 
 
 class FileRead(FileInfo):

@@ -41,10 +41,10 @@ class OwnLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    calls: int | None = Field(default=None, ge=0, le=100_000)
-    minutes: float | None = Field(default=None, ge=0, le=1e9)
-    uploads: int | None = Field(default=None, ge=1, le=1000)
-    requests: int | None = Field(default=None, ge=1, le=100_000)
+    calls: int | None = Field(default=None, ge=0, le=100_000, description="At once")
+    minutes: float | None = Field(default=None, ge=0, le=1e9, description="Of calls, in a calendar month (UTC)")
+    uploads: int | None = Field(default=None, ge=1, le=1000, description="Files that come in at once")
+    requests: int | None = Field(default=None, ge=1, le=100_000, description="In a second")
 
 
 class TenantChange(BaseModel):

@@ -183,7 +183,7 @@ def test_operations_are_described_in_one_style(document: dict[str, Any]) -> None
 def test_fields_have_examples_or_say_all_by_their_kind(document: dict[str, Any]) -> None:
     bare: list[str] = []
     for name, schema in document["components"]["schemas"].items():
-        if name in OPENAI or name.endswith("Page"):
+        if name in OPENAI or name.endswith("Page") or "examples" in schema:
             continue
         for field, kind in schema.get("properties", {}).items():
             told = {"example", "examples", "default", "$ref", "items", "enum", "const", "format"} & set(kind)
