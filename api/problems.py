@@ -128,7 +128,8 @@ def add_problem_handlers(app: FastAPI) -> None:
             {"field": ".".join(str(part) for part in each["loc"][1:]) or "body", "problem": each["msg"]}
             for each in error.errors()
         ]
-        logger.info("refused a request: %s", [each["field"] for each in errors])
+        # Kinds, not fields: names within an object may be the sender's own words.
+        logger.info("refused a request: %s", [f"{each['loc'][0]} {each['type']}" for each in error.errors()][:20])
         if is_openai(request.url.path):
             return openai_invalid(error.errors()).response()
         detail = "; ".join(f"{each['field']}: {each['problem']}" for each in errors)
