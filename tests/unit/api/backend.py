@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI, Request
+from sqlalchemy import select
 
 from api.access.principal import Principal
 from api.access.scopes import SCOPES, Scope
@@ -54,3 +55,11 @@ def client(app: FastAPI, tenant: str = DEFAULT_TENANT, scopes: Iterable[Scope] |
         headers["x-test-scopes"] = " ".join(scopes)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers)
+
+
+async def warm(app: FastAPI, connections: int = 4) -> None:
+    """Open connections, so that what a test begins at once is at the database at once."""
+    async with AsyncExitStack() as stack:
+        for _ in range(connections):
+            session = await stack.enter_async_context(app.state.database.system())
+            await session.scalar(select(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from api.db.tables import ApiKey, AuditEntry
 from api.db.types import now
 from serve.errors import ConfigError
 from serve.settings import settings
-from tests.unit.api.backend import FakeDoorman, backend, client
+from tests.unit.api.backend import FakeDoorman, backend, client, warm
 
 pytestmark = pytest.mark.unit
 
@@ -154,6 +155,16 @@ async def test_two_keys_of_a_name_live_side_by_side_and_no_third(tmp_path: Path)
         alive = (await owner.get("/api/v1/keys", params={"alive": True})).json()["items"]
         assert len(alive) == 2
         assert [key["id"] for key in (await owner.get("/api/v1/keys?alive=false")).json()["items"]] == [first["id"]]
+
+
+async def test_of_keys_made_at_once_no_more_are_alive(tmp_path: Path) -> None:
+    async with keyed(tmp_path) as app, client(app) as owner:
+        await warm(app)
+        answers = await asyncio.gather(*(owner.post("/api/v1/keys", json=NEW) for _ in range(3)))
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409]
+        id = next(answer.json()["id"] for answer in answers if answer.is_success)
+        answers = await asyncio.gather(*(owner.post(f"/api/v1/keys/{id}/rotate") for _ in range(3)))
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409]
 
 
 async def test_what_is_done_to_keys_is_in_the_audit_log(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from api.db import Database, session_of
 from api.db.tables import Call, Tenant, Usage
 from api.db.types import new_id, now
 from api.problems import Problem
-from tests.unit.api.backend import backend, client
+from tests.unit.api.backend import backend, client, warm
 
 pytestmark = pytest.mark.unit
 
@@ -125,6 +125,7 @@ async def test_calls_at_once(tmp_path: Path) -> None:
 async def test_of_two_calls_begun_at_once_only_one_has_room(tmp_path: Path) -> None:
     async with backend(tmp_path) as app:
         limits = limited(app, calls=1)
+        await warm(app)
         results = await asyncio.gather(*(begin(app, limits) for _ in range(4)), return_exceptions=True)
         assert sum(result is None for result in results) == 1
         assert all(result is None or isinstance(result, Problem) for result in results), results
