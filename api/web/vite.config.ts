@@ -9,6 +9,8 @@ export default defineConfig({
   plugins: [react()],
   build: {
     target: "es2022",
+    // The page may load from its own address alone, and from no data: address.
+    assetsInlineLimit: 0,
     // livekit-client is one chunk of its own, fetched after the first paint: it may be larger than the page.
     chunkSizeWarningLimit: 900,
   },

@@ -1,13 +1,17 @@
 import "../styles/console.css";
+import "../styles/console-calls.css";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { Suspense } from "react";
-import { BrowserRouter, Route, Routes } from "react-router";
+import { Suspense, lazy } from "react";
+import { BrowserRouter, Navigate, Route, Routes } from "react-router";
 import { Problem } from "./api";
 import { Empty, Loading, Trouble } from "./parts";
 import { Shell } from "./Shell";
 import { SignIn } from "./SignIn";
 import { useMe } from "./me";
 
+
+const Calls = lazy(() => import("./calls/Calls"));
+const CallPage = lazy(() => import("./calls/CallPage"));
 
 const client = new QueryClient({
   defaultOptions: {
@@ -38,6 +42,9 @@ function Gate() {
     <Shell me={me.data}>
       <Suspense fallback={<Loading />}>
         <Routes>
+          <Route index element={<Navigate to="/calls" replace />} />
+          <Route path="calls" element={<Calls />} />
+          <Route path="calls/:id" element={<CallPage />} />
           <Route path="*" element={<Empty title="There is no such page">Begin with the calls.</Empty>} />
         </Routes>
       </Suspense>

@@ -1,3 +1,4 @@
+import "../styles/turn.css";
 import { type CSSProperties, useState } from "react";
 import { type Stage, type TurnReport, seconds } from "../call/turn";
 
@@ -41,7 +42,8 @@ export function TurnDetails({ report, id }: { report: TurnReport; id: string }) 
   );
 }
 
-function Waterfall({ stages, total }: { stages: readonly Stage[]; total: number | null }) {
+/** Bars of the stages, from the caller's last word on. */
+export function Waterfall({ stages, total, whose = "your" }: { stages: readonly Stage[]; total: number | null; whose?: string }) {
   const span = Math.max(total ?? 0, 1, ...stages.map((stage) => stage.from + stage.ms));
   return (
     <ol className="waterfall" aria-label="Stages of the answer">
@@ -59,7 +61,7 @@ function Waterfall({ stages, total }: { stages: readonly Stage[]; total: number 
       ))}
       {total !== null && (
         <li className="stage-total">
-          <span className="stage-label">From your last word to the first sound</span>
+          <span className="stage-label">From {whose} last word to the first sound</span>
           <span className="stage-time">{Math.round(total)} ms</span>
         </li>
       )}
