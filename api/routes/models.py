@@ -93,7 +93,7 @@ class RoleRoute(BaseModel):
 async def list_models(request: Request, session: Tenancy, _: Reader) -> Page[ServedModel]:
     """List the models of the catalog, with what runs of each and how long it took of late."""
     catalog: Catalog = request.app.state.catalog
-    running, times = await request.app.state.serving.applications(), await _times(session)
+    running, times = await request.app.state.serving.applications(), await recent_times(session)
     return Page(items=[_shown(model, catalog, running, times) for model in catalog.known])
 
 
@@ -104,7 +104,7 @@ async def get_model(name: PathId, request: Request, session: Tenancy, _: Reader)
     found = next((model for model in catalog.known if model.name == name), None)
     if found is None:
         raise Problem.missing("model")
-    return _shown(found, catalog, await request.app.state.serving.applications(), await _times(session))
+    return _shown(found, catalog, await request.app.state.serving.applications(), await recent_times(session))
 
 
 @router.get("/routes", responses=problems())
@@ -142,7 +142,7 @@ def _replicas(known: Running) -> Replicas:
     )
 
 
-async def _times(session: AsyncSession) -> dict[str, Times]:
+async def recent_times(session: AsyncSession) -> dict[str, Times]:
     """Return the times by model, of the last turns: an index finds them, however many there are."""
     last = select(Turn.measures["models"], Turn.measures["stages"]).order_by(Turn.at.desc()).limit(TURNS)
     found: dict[tuple[str, Role], list[float]] = defaultdict(list)
