@@ -118,10 +118,17 @@ async def _audio(case: Case, seed: int) -> list[Samples]:
     """Return what is to be heard, in parts."""
     if case.sound is not None and case.sound != "far":
         return [sounds.noise(case.sound, level=case.level, seconds=case.seconds, seed=seed)]
-    parts = [each.samples for each in await speak(case.say, speed=case.speed)]
+    # Without the silence around them, so that pauses are as long as the case says.
+    parts = [_audible(each.samples) for each in await speak(case.say, speed=case.speed)]
     if case.sound == "far":
         parts = [(part * case.level).astype(np.int16) for part in parts]
     return parts
+
+
+def _audible(samples: Samples) -> Samples:
+    """Return speech from its first audible 10 ms to its last."""
+    loud = np.flatnonzero(loud_frames(samples))
+    return samples[int(loud[0]) * RATE // 100 : int(loud[-1] + 1) * RATE // 100]
 
 
 async def _try(
