@@ -12,6 +12,8 @@ import { useMe } from "./me";
 
 const Calls = lazy(() => import("./calls/Calls"));
 const CallPage = lazy(() => import("./calls/CallPage"));
+const Models = lazy(() => import("./models/Models"));
+const Usage = lazy(() => import("./usage/Usage"));
 
 const client = new QueryClient({
   defaultOptions: {
@@ -45,6 +47,8 @@ function Gate() {
           <Route index element={<Navigate to="/calls" replace />} />
           <Route path="calls" element={<Calls />} />
           <Route path="calls/:id" element={<CallPage />} />
+          <Route path="models" element={<Models />} />
+          <Route path="usage" element={<Usage />} />
           <Route path="*" element={<Empty title="There is no such page">Begin with the calls.</Empty>} />
         </Routes>
       </Suspense>
