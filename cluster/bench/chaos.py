@@ -48,7 +48,8 @@ class Kill:
     """What one kill did to a caller.
 
     Attributes:
-        silence: Seconds from the kill to the next sound of the answer; 0.0 where it did not stop.
+        silence: Seconds to the next sound of the answer, from the kill, or from the end of the question where that is
+            later; 0.0 where the answer did not stop.
         answered: Turns told of the question: one is right, none is a turn lost, more are doubled.
         goes_on: The next question was answered.
     """
@@ -99,7 +100,7 @@ class Killer:
                     await asyncio.sleep(0.5)
                 killed = _kill(_busiest(before))
             answered = await self._turns(robot)
-            silence = _silence(robot, max(asked, killed), killed)
+            silence = _silence(robot, max(asked, killed))
             goes_on = await self._goes_on(robot, again)
         return Kill(silence, answered, goes_on)
 
@@ -188,25 +189,29 @@ def _kill(process: int) -> float:
     return time.perf_counter()
 
 
-def _silence(robot: Robot, since: float, killed: float) -> float:
-    """Return the seconds from the kill to the next sound; 0.0 where one was going on and did not stop.
+def _silence(robot: Robot, since: float) -> float:
+    """Return the seconds to the next sound; 0.0 where one was going on and did not stop.
 
     What was under way when the kill came is still heard for a moment: it does not count as going on.
     """
     after = next((sound for sound in robot.sounds if sound.ended > since + UNDER_WAY_SECONDS), None)
-    return max(0.0, after.began - killed) if after else float("nan")
+    return max(0.0, after.began - since) if after else float("nan")
 
 
-async def chaos(killer: Killer, say: Progress, *, times: int, kills: Sequence[tuple[Victim, Phase]] = KILLS) -> Report:
-    """Kill each kind so many times, and report what callers noticed."""
+async def chaos(killer: Killer, say: Progress, *, times: int, only: Victim | None = None) -> Report:
+    """Kill each kind, or one, so many times, and report what callers noticed."""
     report = Report(f"chaos --times {times}")
-    for victim, phase in kills:
+    for victim, phase in KILLS:
+        if only not in (None, victim):
+            continue
         name = f"{victim}, while {phase}"
         results: list[Kill] = []
         for number in range(times):
             say(f"{name}: {number + 1} of {times}")
             results.append(await killer.kill(victim, phase))
-        report.add(f"{name}: kill to audio", "s", [each.silence for each in results if each.silence == each.silence])
+            if results[-1].answered != 1 or not results[-1].goes_on:
+                say(f"{name}: {results[-1]}")
+        report.add(f"{name}: to audio", "s", [each.silence for each in results if each.silence == each.silence])
         lost = sum(each.answered == 0 for each in results)
         doubled = sum(each.answered > 1 for each in results)
         on = sum(each.goes_on for each in results)
