@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+import atexit
+from collections.abc import AsyncGenerator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,18 @@ from api.db.tables import Tenant
 from tests.postgres_server import PostgresServer
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Generator[PostgresServer]:
-    """A PostgreSQL server."""
+@cache
+def _server() -> PostgresServer:
     server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+    atexit.register(server.stop)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> PostgresServer:
+    """A PostgreSQL server; one for all tests, however many modules bring this fixture in."""
+    return _server()
 
 
 @pytest_asyncio.fixture(params=["sqlite", "postgresql"])

@@ -41,8 +41,9 @@ async def delete_call(session: AsyncSession, call: str, objects: Objects | None,
         found = await _locations(session, call) - gone
         # No transaction waits for a store.
         await session.rollback()
-        for path in found if objects is not None else ():
-            await objects.delete(path)
+        if objects is not None:
+            for path in found:
+                await objects.delete(path)
         gone |= found
         row = await locked(session, call)
         if row is None:

@@ -135,7 +135,7 @@ class Window(BaseModel):
                 raise Problem.field(name, "has a character that no name has")
         return cls(first=begin, last=end, assistant=assistant, model=model, call=call)
 
-    def of(self, query: Select[Any]) -> Select[Any]:
+    def of(self, query: Any) -> Select[*tuple[Any, ...]]:
         """Return a query over these rows only."""
         query = query.where(Usage.day >= self.first, Usage.day <= self.last)
         if self.assistant is not None:
@@ -179,7 +179,7 @@ async def list_usage(
     """
     names = list(dict.fromkeys(group_by))
     keys = [*(_KEYS[name] for name in names), Usage.currency.expression]
-    dated, unpriced = func.max(Usage.price_date), func.sum(cast(Usage.price_date.is_(None), Float))
+    dated, unpriced = func.max(Usage.price_date), func.count().filter(Usage.price_date.is_(None))
     query = window.of(select(*keys, *_amounts(), _cost(), dated, unpriced)).group_by(*keys)
     if (before := values_of(after, len(keys))) is not None:
         if not all(isinstance(each, str) for each in before):
@@ -196,7 +196,7 @@ async def summarize_usage(request: Request, session: Tenancy, window: Asked) -> 
     """Add up all that was used in a window, and show the prices with their dates."""
     amounts = (await session.execute(window.of(select(*_amounts(), func.count(func.distinct(Usage.call_id)))))).one()
     costs = window.of(select(Usage.currency, _cost())).group_by(Usage.currency).order_by(Usage.currency)
-    totals = [Total(cost=f"{cost:f}", currency=currency) for currency, cost in await session.execute(costs)]
+    totals = [Total(cost=_money(cost), currency=currency) for currency, cost in (await session.execute(costs)).all()]
     missing = window.of(select(Usage.model).where(Usage.price_date.is_(None))).distinct().order_by(Usage.model)
     prices = [
         UsedPrice(**price.model_dump(exclude={"amount"}), amount=f"{price.amount:f}")
@@ -220,7 +220,7 @@ def _group(names: list[Key], row: list[Any]) -> UsageGroup:
     return UsageGroup(
         **dict(zip(names, row, strict=False)),
         amounts=_shown(rest[:-3]),
-        cost=f"{cost:f}",
+        cost=_money(cost),
         currency=currency,
         price_date=dated,
         unpriced=bool(unpriced),
@@ -229,4 +229,8 @@ def _group(names: list[Key], row: list[Any]) -> UsageGroup:
 
 def _shown(values: Any) -> Amounts:
     # Sums of binary fractions end in dust.
-    return Amounts(**{name: round(float(value), 6) for name, value in zip(_UNITS, values, strict=True)})
+    return Amounts.model_validate({name: round(float(value), 6) for name, value in zip(_UNITS, values, strict=True)})
+
+
+def _money(amount: Decimal) -> str:
+    return f"{amount:.9f}"
