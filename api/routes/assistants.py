@@ -222,12 +222,12 @@ async def list_versions(
     asked = select(AssistantVersion).where(AssistantVersion.assistant_id == id)
     asked = asked.order_by(AssistantVersion.number.desc()).limit(limit + 1)
     if (position := values_of(after, 1)) is not None:
-        if not isinstance(position[0], int):
+        if not str(position[0]).isdecimal():
             raise Problem.field("after", "is no cursor; take `next` of the page before")
-        asked = asked.where(AssistantVersion.number < position[0])
+        asked = asked.where(AssistantVersion.number < min(int(position[0]), VERSIONS + 1))
     page, more = cut((await session.scalars(asked)).all(), limit)
     items = [VersionSummary.model_validate(each, from_attributes=True) for each in page]
-    return Page(items=items, next=cursor_of(items[-1].number) if more else None)
+    return Page(items=items, next=cursor_of(str(items[-1].number)) if more else None)
 
 
 @router.get("/{id}/versions/{number}", operation_id="get_assistant_version", responses=problems(404))

@@ -156,7 +156,8 @@ async def _know(request: Request, who: Principal, id: str, file: Arrived) -> Fil
         await storage.delete(path)
         raise
     for each in before:
-        await storage.delete(each.location)
+        if each.location:
+            await storage.delete(each.location)
     return made
 
 
