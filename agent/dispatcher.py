@@ -24,6 +24,7 @@ from livekit.protocol import models
 
 from agent.carrier import Carrier, Event, Reservation
 from agent.config import APPLICATION, DEPLOYMENT, AgentConfig, CallRequest
+from agent.documents import report
 from agent.livekit import livekit_api, worker_token
 from agent.parcels import Parcels
 from agent.state import connect
@@ -50,17 +51,16 @@ RESCUE_SECONDS = 3.0
 FORGOTTEN_SECONDS = 3.0
 """How long after its registration a dispatcher looks for callers who came while none was registered."""
 
-BLIND_SECONDS = 8.0
-"""How long after the state was away nobody is rescued: the living renew their leases within 5 s."""
-
-STATUS = proto.JobStatus
-
-
 FOLLOW_SECONDS = 5.0
 """How long who follows a call may wait for news in one request."""
 
 FOLLOW_PAUSE = 0.1
 END_SECONDS = 5.0
+
+BLIND_SECONDS = 8.0
+"""How long after the state was away nobody is rescued: the living renew their leases within 5 s."""
+
+STATUS = proto.JobStatus
 
 
 class Dispatcher:
@@ -103,6 +103,10 @@ class Dispatcher:
         if self._carrier.agents is None:
             raise Unavailable("no agent is there yet")
         return await self._parcels.deliver(self._carrier.agents, room, name, data)
+
+    async def read(self, name: str, data: bytes) -> dict[str, Any]:
+        """Read a file that belongs to no call (`agent.documents.report`)."""
+        return await report(name, data)
 
     async def parcel(self, parcel: str) -> bytes | None:
         """Return a file that waits here."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -59,6 +60,7 @@ class Document:
         text: Its text; of a picture, "".
         note: What was left out, in words; "" : nothing.
         picture: Of a picture, a `data:` URL as OpenAI's `image_url` takes it.
+        knowledge: It is the assistant's, and no caller has sent it.
     """
 
     name: str
@@ -67,6 +69,42 @@ class Document:
     text: str = ""
     note: str = ""
     picture: str | None = None
+    knowledge: bool = False
+
+
+def plain(name: str) -> str:
+    """Return a file's name for prompts and pages: no folders, no control characters, not long."""
+    last = re.split(r"[/\\]", name)[-1]
+    clean = re.sub(r"\s+", " ", "".join(each for each in last if each.isprintable())).strip()
+    return (clean if len(clean) <= 100 else f"{clean[:80]}...{clean[-16:]}") or "file"
+
+
+def code_of(error: BadRequest) -> str:
+    """Return the stable code of a refusal."""
+    match error:
+        case TooLarge():
+            return "too_large"
+        case Unsupported():
+            return "unsupported"
+        case _:
+            return "unreadable"
+
+
+async def report(name: str, data: bytes) -> dict[str, Any]:
+    """Read a file, and return as plain data what became of it, for those who have no call.
+
+    Returns:
+        `status` ("read" or "refused"), `name` (made plain), `kind`, `text`, `note`, `code` and `reason`.
+
+    Raises:
+        Overloaded: Too many files are being read.
+    """
+    found = {"status": "read", "name": plain(name), "kind": "", "text": "", "note": "", "code": "", "reason": ""}
+    try:
+        document = await read(found["name"], data)
+    except BadRequest as error:
+        return found | {"status": "refused", "code": code_of(error), "reason": error.problem}
+    return found | {"kind": document.kind, "text": document.text, "note": document.note}
 
 
 def is_picture(data: bytes) -> bool:

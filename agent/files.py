@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
+import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypedDict
 
@@ -13,7 +14,7 @@ from livekit import rtc
 from livekit.agents import RunContext, llm, utils
 
 from agent import documents
-from agent.documents import Document
+from agent.documents import Document, plain
 from agent.library import Library
 from agent.tools import Guard, raw_tool
 from serve.errors import BadRequest, ParleyError
@@ -44,6 +45,7 @@ class Status(TypedDict):
 
     Attributes:
         id: Of the stream that it came on; "": it came through the API.
+        file: Of the file, wherever it is told of.
         name: As the agent calls it.
         status: In the end "read" or "refused".
         reason: Why it was refused, and what would be right; "".
@@ -54,6 +56,7 @@ class Status(TypedDict):
     """
 
     id: str
+    file: str
     name: str
     status: Literal["read", "refused"]
     reason: str
@@ -72,7 +75,8 @@ class Files:
         sees: Says whether the model sees pictures.
         say: Tells the caller by voice: what, and the file's name.
         changed: Told when the library has changed.
-        received: Told each file that was read, the identity of who sent it, and the stream's id.
+        received: Told each file that was read, the identity of who sent it, and the file's id.
+        keep: Told the id of each file that came over the room and was read, what it is, and its bytes.
     """
 
     def __init__(
@@ -83,11 +87,12 @@ class Files:
         sees: Callable[[], Awaitable[bool]],
         say: Callable[[Spoken, str], Any] = lambda what, name: None,
         changed: Callable[[], None] = lambda: None,
-        received: Callable[[Document, str, str], None] = lambda document, sender, stream: None,
+        received: Callable[[Document, str, str], None] = lambda document, sender, file: None,
+        keep: Callable[[str, Document, bytes], None] = lambda file, document, data: None,
     ) -> None:
         self._room, self._library = room, library
         self._sees, self._say = sees, say
-        self._changed, self._received = changed, received
+        self._changed, self._received, self._keep = changed, received, keep
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reading = 0
         self._streams = 0
@@ -105,10 +110,10 @@ class Files:
 
     async def take(self, name: str, data: bytes, sender: str = "", stream: str = "") -> Status:
         """Read a file into the conversation, tell everybody what became of it, and return that."""
-        name = plain(name)
-        return await self._settle(name, stream, lambda: self._read(name, data, sender, stream))
+        name, file = plain(name), new_file_id()
+        return await self._settle(name, stream, file, lambda: self._read(name, data, sender, file))
 
-    async def _read(self, name: str, data: bytes, sender: str, stream: str) -> Document:
+    async def _read(self, name: str, data: bytes, sender: str, file: str) -> Document:
         if len(self._library) + self._reading >= FILES:
             raise _TooMany("file", f"is one too many: a call may have {FILES}")
         self._reading += 1
@@ -119,12 +124,14 @@ class Files:
             self._reading -= 1
         self._library.add(document)
         self._changed()
-        self._received(document, sender, stream)
+        self._received(document, sender, file)
         return document
 
-    async def _settle(self, name: str, stream: str, work: Callable[[], Awaitable[Document]]) -> Status:
+    async def _settle(self, name: str, stream: str, file: str, work: Callable[[], Awaitable[Document]]) -> Status:
         """Do the work, and tell how it went."""
-        status = Status(id=stream, name=name, status="read", reason="", code="", note="", kind="", characters=0)
+        status = Status(
+            id=stream, file=file, name=name, status="read", reason="", code="", note="", kind="", characters=0
+        )
         try:
             document = await work()
             status["note"], status["kind"], status["characters"] = document.note, document.kind, len(document.text)
@@ -143,13 +150,16 @@ class Files:
 
     async def _stream(self, reader: rtc.ByteStreamReader, sender: str) -> None:
         """Take one file from the room."""
-        name, stream = plain(reader.info.name), reader.info.stream_id
+        name, stream, file = plain(reader.info.name), reader.info.stream_id, new_file_id()
 
         async def work() -> Document:
-            return await self._read(name, await self._receive(reader), sender, stream)
+            data = await self._receive(reader)
+            document = await self._read(name, data, sender, file)
+            self._keep(file, document, data)
+            return document
 
         try:
-            await self._settle(name, stream, work)
+            await self._settle(name, stream, file, work)
         finally:
             reader.close()
 
@@ -205,22 +215,12 @@ class _TooMany(BadRequest):
 
 
 def _code(error: BadRequest) -> str:
-    match error:
-        case documents.TooLarge():
-            return "too_large"
-        case documents.Unsupported():
-            return "unsupported"
-        case _TooMany():
-            return "too_many"
-        case _:
-            return "unreadable"
+    return "too_many" if isinstance(error, _TooMany) else documents.code_of(error)
 
 
-def plain(name: str) -> str:
-    """Return a file's name for prompts and pages: no folders, no control characters, not long."""
-    last = re.split(r"[/\\]", name)[-1]
-    clean = re.sub(r"\s+", " ", "".join(each for each in last if each.isprintable())).strip()
-    return (clean if len(clean) <= 100 else f"{clean[:80]}...{clean[-16:]}") or "file"
+def new_file_id() -> str:
+    """Return the id of a file, as the API makes them: they sort by time."""
+    return f"file_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 def read_file(library: Library, guard: Guard) -> llm.RawFunctionTool[Any, Any]:

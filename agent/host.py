@@ -14,7 +14,7 @@ import importlib
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import ray.serve
@@ -23,7 +23,8 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _unset_request_context  # pyright: ignore[reportPrivateUsage]  # no public way
 
 from agent.carrier import ask_to_adopt
-from agent.config import DEPLOYMENT, DISPATCHER, AgentConfig, CallRequest
+from agent.config import API, DEPLOYMENT, DISPATCHER, AgentConfig, CallRequest
+from agent.directory import Directory
 from agent.hooks import Hooks
 from agent.parcels import fetch
 from agent.router import CallRouter
@@ -85,6 +86,7 @@ class Agent:
         self._replica: str = _serve.get_replica_context().replica_id.unique_id
         self._hooks = Hooks.installed()
         self._delivery: Delivery | None = None
+        self._directory = Directory(_ask_api)
         _load_once(self._config)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -178,9 +180,11 @@ class Agent:
         recorder = Recorder(lease, self._hooks, backend, self._config.name, request.metadata)
         live = Live(self._state, request.room, request.metadata)
         recorder.live = live.hear
-        assistants = Assistants(self._config)
+        assistants = Assistants(self._config, self._directory)
         call = Call(request, self._models.choosing({}), assistants, self._config.turns, keeper, recorder)
         call.captions = live.captions
+        keep = partial(self._directory.keep, request.room)
+        call.keep = lambda *file: keep(assistants.tenant, *file)
         # A task of its own: what the session keeps in context variables must be entered and left in one task. It is no
         # part of this request: Serve cancels all that a request has asked of others when the request is cancelled.
         context = contextvars.copy_context()
@@ -228,7 +232,7 @@ class Agent:
                 await ask_to_adopt(_dispatchers(), room, self._replica)
             except Unavailable as error:
                 logger.info("call %s: %s", room, error)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # Serve tells no event of a dispatcher that is back
         carried.call.end("no dispatcher")
 
     async def _renew(self, carried: Carried) -> None:
@@ -287,6 +291,15 @@ def _load_once(config: AgentConfig) -> None:
 def _without_text(error: BaseException) -> BaseException:
     """Return an error of the same place in the code, without its words: they can be those of the conversation."""
     return RuntimeError(type(error).__name__).with_traceback(error.__traceback__)
+
+
+async def _ask_api(method: str, *args: Any) -> Any:
+    return await _api().options(method_name=method).remote(*args)
+
+
+@cache
+def _api() -> Any:
+    return _serve.get_deployment_handle(*API)
 
 
 @cache

@@ -6,6 +6,7 @@
              "answer": {...}                        as `Answer` says
              "heard": id                            of the last utterance that is in the history
              "assistant": name, "began": seconds     who answers; when the call began, since the epoch
+             "staff": {...}                          who that is, where it is a tenant's: `agent.assistants.kept`
              "typed": [ids]}                         of typed messages that are in the history
     files:  {"files": [...]}                         as `agent.library.Library.json` says
 
@@ -80,6 +81,7 @@ class Left:
         began: When the call began, seconds since the epoch; 0.0: not known.
         files: What was read of files that the caller sent.
         typed: Ids of typed messages that are in the history.
+        staff: Who answers, where a tenant's assistant does: it goes on as it is, whatever becomes of it.
     """
 
     greeted: bool = False
@@ -91,6 +93,7 @@ class Left:
     began: float = 0.0
     files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     typed: list[str] = field(default_factory=list[str], kw_only=True)
+    staff: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Keeper:
@@ -131,6 +134,7 @@ class Keeper:
             record.get("assistant", ""),
             record.get("began", 0.0),
             (files or {}).get("files", []),
+            record.get("staff", {}),
             typed=record.get("typed", []),
         )
         return cls(state, lease, {**empty, **record}, left)

@@ -47,12 +47,18 @@ Message = dict[str, Any]
 
 
 @dataclass(slots=True)
-class _Read:
-    """A file, cut into chunks."""
+class Read:
+    """A file, cut into chunks; nothing of it is changed, so calls share it."""
 
     document: Document
     chunks: list[str] = field(default_factory=list[str])
     words: list[Counter[str]] = field(default_factory=list[Counter[str]])
+
+    @classmethod
+    def of(cls, document: Document) -> Read:
+        """Return a document, cut: milliseconds for a short one, tens for a long one."""
+        chunks = cut(document.text)
+        return cls(document, chunks, [Counter(words(chunk)) for chunk in chunks])
 
 
 class Library:
@@ -64,10 +70,10 @@ class Library:
 
     def __init__(self, characters: int = 1200) -> None:
         self.characters = characters
-        self._files: list[_Read] = []
+        self._files: list[Read] = []
 
     def __len__(self) -> int:
-        return len(self._files)
+        return sum(not each.document.knowledge for each in self._files)
 
     @property
     def names(self) -> list[str]:
@@ -77,8 +83,13 @@ class Library:
     def add(self, document: Document) -> None:
         """Take a file; one of the same name is replaced."""
         self._files = [each for each in self._files if each.document.name != document.name]
-        chunks = cut(document.text)
-        self._files.append(_Read(document, chunks, [Counter(words(chunk)) for chunk in chunks]))
+        self._files.append(Read.of(document))
+
+    def know(self, shelf: Sequence[Read]) -> None:
+        """Take what the assistant who answers now knows, in place of what one before it knew."""
+        sent = [each for each in self._files if not each.document.knowledge]
+        names = {each.document.name for each in sent}
+        self._files = [*(each for each in shelf if each.document.name not in names), *sent]
 
     def into(self, head: Sequence[Message], spoken: Sequence[Message]) -> list[Message]:
         """Return a prompt with the files in it.
@@ -155,6 +166,8 @@ class Library:
         """Return what another replica needs, bounded: the newest files first, of the last one what still fits."""
         left, kept = KEPT_BYTES, list[dict[str, Any]]()
         for each in reversed(self._files):
+            if each.document.knowledge:
+                continue  # whoever goes on asks for it anew
             entry = asdict(each.document)
             if entry["picture"] and len(entry["picture"]) > left:
                 entry["picture"] = None
@@ -192,11 +205,13 @@ class Library:
             elif not document.text:
                 texts.append(f"I sent you the picture {document.name}, which you cannot see any more.")
             elif document.name in whole:
-                texts.append(f"I send you the file {document.name}{note}:\n{document.text}")
+                opening = "Use what stands in" if document.knowledge else "I send you the file"
+                texts.append(f"{opening} {document.name}{note}:\n{document.text}")
                 left -= len(document.text)
             else:
                 begins = document.text[: min(BEGINNING, self.characters // 4)]
-                texts.append(f"I send you the file {document.name}{note}. It is long; it begins:\n{begins} ...")
+                opening = "You can look things up in" if document.knowledge else "I send you the file"
+                texts.append(f"{opening} {document.name}{note}. It is long; it begins:\n{begins} ...")
         return texts, pictures, left
 
 

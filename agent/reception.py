@@ -110,6 +110,7 @@ class Reception:
         )
         calls_tools = await self._calls_tools(assistant)
         self.name = name
+        self._model.library.know(self._assistants.shelf(name))
         self._model.assistant = self._voice.assistant = self._care.assistant = assistant
         self._ears.streaming = hearing.streaming
         self._languages = speaking.languages
@@ -145,10 +146,11 @@ class Reception:
         output = llm.FunctionCallOutput(name=call.name, call_id=call.call_id, output=handed_over(name), is_error=False)
         history.insert(output)
         try:
+            await self._assistants.ready(name)
             agent = await self.seat(name, history, go_on=True)
         except ParleyError as error:
             self._models.choose(self.assistant.models)
-            raise llm.ToolError(f"the models of {name} are not there now ({error.code})") from None
+            raise llm.ToolError(f"{name} is not there now ({error.code})") from None
         self._handed_over = True
         self.changed(name)
         return agent

@@ -157,9 +157,9 @@ class Recorder:
         """What came of a tool, as `agent/tools.py` says: told with LiveKit's own word that it has ended."""
         self._outcomes[str(use["tool"])].append(str(use["outcome"]))
 
-    def file(self, document: Document, sender: str, stream: str) -> None:
+    def file(self, document: Document, sender: str, file: str) -> None:
         """A file came into the conversation."""
-        about = {"file": stream, "sender": sender, "text": document.text}
+        about = {"file": file, "sender": sender, "text": document.text}
         self._tell(lambda backend: backend.handle_file_upload(document.name, document.kind, document.size, **about))
 
     def used(self, role: Role, model: str, usage: Usage) -> None:

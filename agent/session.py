@@ -21,11 +21,12 @@ from livekit.agents.types import ATTRIBUTE_AGENT_STATE
 from livekit.agents.voice import io, room_io
 
 from agent.adapters import LanguageModel, Recogniser, SharedVad, Voice
-from agent.assistants import Assistants
+from agent.assistants import Assistants, wanted
 from agent.care import Care
 from agent.carrier import MOVE_TOPIC
 from agent.config import CallRequest, Turns
 from agent.continuity import Continuity, history
+from agent.documents import Document
 from agent.ears import SAMPLE_RATE, WINDOW_MS, Ears
 from agent.files import Files, Status
 from agent.keeper import Keeper
@@ -83,6 +84,8 @@ class Call:
         recorder.emit = lambda event: self.emit(event)
         models.used = recorder.used
         self.identity = request.identity
+        self.keep: Callable[[str, Document, bytes], None] = lambda file, document, data: None
+        """Given the id of each file that came over the room, what it is, and its bytes."""
         self.captions: io.TextOutput | None = None
         """Written what the assistant says, in step with the voice, for those who follow the call."""
         self.reason = "ended"
@@ -135,8 +138,11 @@ class Call:
 
     async def _converse(self, room: rtc.Room) -> None:
         left = self._keeper.left
-        name = left.assistant if left else ""
-        name = self._assistants.known(name) if name else await self._assistants.of(self._request.metadata, room)
+        self._assistants.tenant = wanted(self._request.metadata, room.remote_participants.values())[1]
+        if left and left.assistant:
+            name = await self._assistants.again(left.assistant, left.staff)
+        else:
+            name = await self._assistants.of(self._request.metadata, room)
         assistant = self._assistants[name]
         self._models.choose(assistant.models)
         hearing, speaking = await asyncio.gather(
@@ -173,7 +179,7 @@ class Call:
         care = Care(session, assistant, self.end)
         used = self.recorder.tool_used
         reception = Reception(self._assistants, self._models, model, voice, ears, care, room, self._context, used)
-        reception.changed = lambda name: self._keeper.note(assistant=name)
+        reception.changed = lambda name: self._keeper.note(assistant=name, staff=self._assistants.kept(name))
         turns = TurnLog(session, self._models, {"llm": model.span, "tts": voice.span}, lambda: model.called)
         turns.on_turn = lambda turn: self._publish(room, turn)
         # While the answer is still heard, the model reads what the next prompt will begin with.
@@ -189,7 +195,7 @@ class Call:
         # A LiveKit that was started again knows nothing of what the page shows.
         room.on("reconnected", lambda: self._spawn(_tell_state(room, session)))
         began = left.began if left and left.began else time.time()
-        self._keeper.note(assistant=name, began=began)
+        self._keeper.note(assistant=name, began=began, staff=self._assistants.kept(name))
         files = self._files = self._filing(room, model, care)
         try:
             session.output.audio = mouth
@@ -244,6 +250,7 @@ class Call:
             say=care.say,
             changed=lambda: self._keeper.note(files=library.json()),
             received=self.recorder.file,
+            keep=self.keep,
         )
         files.open()
         return files
@@ -308,16 +315,16 @@ class Call:
             logger.warning("a task of the call failed: %s", type(error).__name__)
 
 
+async def _tell_state(room: rtc.Room, session: AgentSession[None]) -> None:
+    async with asyncio.timeout(CONNECT_SECONDS):
+        await room.local_participant.set_attributes({ATTRIBUTE_AGENT_STATE: session.agent_state})
+
+
 def _interrupt(session: AgentSession[None]) -> None:
     """End the answer for good, so that its models stop; what only pauses goes on being made."""
     speech = session.current_speech
     if speech is not None and speech.allow_interruptions and not speech.interrupted:
         session.interrupt()
-
-
-async def _tell_state(room: rtc.Room, session: AgentSession[None]) -> None:
-    async with asyncio.timeout(CONNECT_SECONDS):
-        await room.local_participant.set_attributes({ATTRIBUTE_AGENT_STATE: session.agent_state})
 
 
 def _room_options() -> rtc.RoomOptions:

@@ -16,7 +16,7 @@ from agent.assistants import ATTRIBUTE, CALLED, Assistants, asked_for
 from agent.config import AgentConfig
 from agent.reception import listed
 from agent.texts import text
-from api.routes.token import ASSISTANT
+from api.calls.entry import ASSISTANT
 from serve.assistant import Assistant
 from serve.contracts import Capabilities, ChatChunk, ToolCall, Transcript
 from serve.errors import EngineFailed
@@ -352,5 +352,5 @@ async def test_models_that_are_away_are_no_reason_to_lose_the_caller() -> None:
         call.reception.seat = away  # type: ignore[method-assign]
         await call.say("Sales, please.")
         call.reception.seat = seat  # type: ignore[method-assign]
-        assert "are not there now (EngineFailed)" in call.results()[0]
+        assert "sales is not there now (EngineFailed)" in call.results()[0]
         assert call.reception.name == "default"

@@ -79,6 +79,7 @@ class Desk:
     library: Library = field(default_factory=Library)
     said: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     received: list[tuple[Document, str, str]] = field(default_factory=list[tuple[Document, str, str]])
+    kept: list[tuple[str, Document, bytes]] = field(default_factory=list[tuple[str, Document, bytes]])
     changes: int = 0
     sees: bool = False
 
@@ -96,6 +97,7 @@ class Desk:
             say=lambda what, name: self.said.append((what, name)),
             changed=changed,
             received=lambda *what: self.received.append(what),
+            keep=lambda *what: self.kept.append(what),
         )
         files.open()
         return files
@@ -114,7 +116,12 @@ async def test_a_file_from_the_room_is_read_and_told() -> None:
     assert desk.said == [("file_read", "note.txt")]
     assert desk.changes == 1
     assert desk.received[0][0].text == "The code is 4711."
-    assert desk.received[0][1:] == ("ada", "stream of ../../etc/note.txt")
+    assert desk.received[0][1:] == ("ada", status["file"])
+    # The sender chooses the stream's id, so it is not the file's.
+    assert status["file"].startswith("file_")
+    assert [(file, document.name, data) for file, document, data in desk.kept] == [
+        (status["file"], "note.txt", b"The code is 4711.")
+    ]
     assert reader.closed
     assert "4711" in str(desk.library.into([], [{"role": "user", "content": "?"}]))
     await files.aclose()
