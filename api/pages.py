@@ -13,6 +13,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 from sqlalchemy import ColumnElement, tuple_
 
+from api.db.types import Time
 from api.problems import Problem
 
 Item = TypeVar("Item")
@@ -37,7 +38,16 @@ def older(cursor: str | None, *columns: Any) -> ColumnElement[bool] | None:
     Raises:
         Problem: 422: it is no cursor of ours.
     """
-    return None if cursor is None else tuple_(*columns) < tuple_(*_read(cursor, len(columns)))
+    return None if cursor is None else tuple_(*columns) < tuple_(*_fitting(cursor, columns))
+
+
+def newer(cursor: str | None, *columns: Any) -> ColumnElement[bool] | None:
+    """Return the condition for rows after a cursor, where they are ordered by the columns, all ascending.
+
+    Raises:
+        Problem: 422: it is no cursor of ours.
+    """
+    return None if cursor is None else tuple_(*columns) > tuple_(*_fitting(cursor, columns))
 
 
 def cursor_of(*values: Any) -> str:
@@ -59,6 +69,15 @@ def values_of(cursor: str | None, count: int) -> list[Any] | None:
 def cut(rows: Sequence[Any], limit: int) -> tuple[Sequence[Any], bool]:
     """Return a page of rows of which one more than `limit` was asked for, and whether there are more."""
     return rows[:limit], len(rows) > limit
+
+
+def _fitting(cursor: str, columns: Sequence[Any]) -> list[Any]:
+    """Return a cursor's values; PostgreSQL fails on a time in place of a name, or the other way round."""
+    values = _read(cursor, len(columns))
+    for column, value in zip(columns, values, strict=True):
+        if isinstance(column.type, Time) != isinstance(value, datetime.datetime):
+            raise Problem.field("after", "is no cursor of this list; take `next` of the page before")
+    return values
 
 
 def _read(cursor: str, count: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import tempfile
 import time
@@ -40,7 +41,7 @@ LISTS = {
     "a call's transcript": "/api/v1/calls/{middle}/transcript",
     "a call's turns": "/api/v1/calls/{middle}/turns",
     "a call's events": "/api/v1/calls/{middle}/events",
-    "usage of a month by day": "/api/v1/usage?by=day&first=2026-04-01&last=2026-04-30",
+    "usage of a month by day": "/api/v1/usage?group_by=day&first=2026-04-01&last=2026-04-30",
     "usage of a month, in sum": "/api/v1/usage/summary?first=2026-04-01&last=2026-04-30",
     "models, with the last turns' times": "/api/v1/models",
     "webhook messages": "/api/v1/webhook_messages?status=dead",
@@ -143,7 +144,7 @@ async def _cursor(http: httpx.AsyncClient, calls: int) -> str:
 
     answer = await http.get(f"/api/v1/calls/{rows.call_id(calls // 2)}")
     made = answer.json().get("created_at") if answer.status_code == 200 else None
-    return cursor_of(made, rows.call_id(calls // 2)) if made else ""
+    return cursor_of(datetime.datetime.fromisoformat(made), rows.call_id(calls // 2)) if made else ""
 
 
 class _listening:  # a context manager by its use

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -63,9 +64,12 @@ async def test_times_of_models_are_read_in_each_database(database: Database) -> 
     async with session_of(database, DEFAULT_TENANT) as session:
         session.add(Call(id="call-1"))
         await session.flush()
-        for number, measures in enumerate(
-            ({}, {"models": {"llm": "llm-a"}, "stages": {"llm_first_token_ms": 120}}, {"models": None, "stages": []})
-        ):
+        known: list[dict[str, Any]] = [
+            {},
+            {"models": {"llm": "llm-a"}, "stages": {"llm_first_token_ms": 120}},
+            {"models": None, "stages": []},
+        ]
+        for number, measures in enumerate(known):
             turn = Turn(id=f"t{number}", call_id="call-1", number=number, at=now(), heard="", answer="")
             turn.measures = measures
             session.add(turn)
