@@ -144,7 +144,7 @@ async def test_a_call_keeps_the_version_it_began_with_on_another_replica() -> No
 
 
 async def test_another_one_of_the_tenant_takes_over() -> None:
-    kitchen = {**told("asst_2@1", "Kitchen", greeting="Kitchen here."), "files": []}
+    kitchen: dict[str, Any] = {**told("asst_2@1", "Kitchen", greeting="Kitchen here."), "files": []}
     api = FakeApi(**{REF: told(), "asst_2@1": kitchen})
     assistants = staff(api)
     await assistants.of(METADATA, ROOM)

@@ -97,7 +97,7 @@ async def test_the_profiles_are_listed_first_and_read_only(http: httpx.AsyncClie
     clerk = await http.get(f"{URL}/clerk")
     assert (clerk.json()["source"], clerk.json()["description"]) == ("profile", "Sells.")
     assert "inside" not in clerk.text, "addresses of the operator's are not shown"
-    body = {"name": "clerk", "definition": {}}
+    body: dict[str, Any] = {"name": "clerk", "definition": {}}
     assert (await http.put(f"{URL}/clerk", json=body, headers={"if-match": "*"})).status_code == 409
     assert (await http.delete(f"{URL}/clerk")).status_code == 409
     assert (await made(http, "clerk")).status_code == 409
@@ -173,7 +173,7 @@ async def test_agents_are_told_who_answers_in_the_tenant_alone(app: FastAPI, htt
         assert [each["source"] for each in (await stranger.get(URL)).json()["items"]] == ["profile", "profile"]
         for method, path in (("GET", at), ("DELETE", at), ("GET", f"{at}/versions"), ("GET", f"{at}/versions/1")):
             assert (await stranger.request(method, path)).status_code == 404
-        body = {"name": "Mine", "definition": {}}
+        body: dict[str, Any] = {"name": "Mine", "definition": {}}
         assert (await stranger.put(at, json=body, headers={"if-match": "*"})).status_code == 404
     async with session_of(database, "ten_default") as session:
         chosen = await choose(session, app.state.staff, "Order desk")

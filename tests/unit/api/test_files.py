@@ -123,7 +123,7 @@ async def test_downloads_are_by_links_that_run_out(
     at = f"/api/v1/files/{about['id']}"
     link = await http.post(f"{at}/link")
     assert link.status_code == 201
-    address = urlsplit(link.json()["url"])
+    address = urlsplit(str(link.json()["url"]))
     anybody = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
     async with anybody:
         answer = await anybody.get(f"{address.path}?{address.query}")
