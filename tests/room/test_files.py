@@ -15,7 +15,7 @@ from livekit import rtc
 
 from cluster import apply, status
 from cluster.profile import Profile
-from cluster.robot import Robot
+from cluster.robot import Access, Robot
 from cluster.up import Step
 from serve.config import ModelConfig, Route
 from tests.conftest import Parley
@@ -59,8 +59,8 @@ async def all_lines_free(parley: Parley) -> AsyncGenerator[None]:
 class Sender(Robot):
     """A robot that sends files, and keeps what it is told of them."""
 
-    def __init__(self, page: str) -> None:
-        super().__init__(page)
+    def __init__(self, page: str, access: Access | None = None) -> None:
+        super().__init__(page, access)
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.room.register_text_stream_handler("parley.file", self._on_told)
 
@@ -123,8 +123,8 @@ async def test_the_api_sends_a_file_into_a_call_though_every_line_is_taken(parle
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"{parley.page}/api/v1", timeout=60))
         for caller in callers:
             answer = await http.post(f"/calls/{caller.name}/files", files={"file": ("note.md", b"# The code is 4711")})
-            assert answer.status_code == 200, answer.text
-            assert answer.json()["kind"] == "text/markdown"
+            assert answer.status_code == 201, answer.text
+            assert (answer.json()["media_type"], answer.json()["stored"]) == ("text/markdown", True)
         for caller in callers:
             assert (await asyncio.wait_for(caller.told.get(), 10))["status"] == "read"
         refused = await http.post(f"/calls/{callers[0].name}/files", files={"file": ("a.txt", bytes(range(256)) * 9)})
@@ -152,3 +152,48 @@ async def test_a_file_outlives_the_replica_that_read_it(parley: Parley, echo: No
         await caller.until(lambda: caller.state == "listening", 40, "agent on another replica")
         turn = await caller.ask("Where is the zebra?")
         assert "zebra sleeps up north" in turn["answer"]
+
+
+async def test_an_assistant_of_the_database_knows_its_files_and_keeps_its_version(
+    parley: Parley, echo: None, tmp_path: Path
+) -> None:
+    async with httpx.AsyncClient(base_url=f"{parley.page}/api/v1", timeout=60) as http:
+        definition = {"greeting": "The archive speaks."}
+        made = await http.post("/assistants", json={"name": "Archive", "definition": definition})
+        assert made.status_code == 201, made.text
+        id = made.json()["id"]
+        read = await http.post(f"/assistants/{id}/files", files={"file": ("book.txt", BOOK.encode())})
+        assert read.status_code == 201, read.text
+
+        async def access() -> tuple[str, str]:
+            answer = await http.post("/token", json={"assistant": id})
+            answer.raise_for_status()
+            return answer.json()["server_url"], answer.json()["participant_token"]
+
+        async with Sender(parley.page, access) as caller:
+            await caller.settled()
+            assert "The archive speaks." in " ".join(caller.captions.values())
+            turn = await caller.ask("Where is the zebra?")
+            assert "zebra sleeps up north" in turn["answer"]
+            assert "Rent" not in turn["answer"]
+            note = tmp_path / "note.txt"
+            note.write_text("The code is 4711.")
+            await caller.room.local_participant.send_file(str(note), topic="parley.file")
+            told = await asyncio.wait_for(caller.told.get(), 20)
+            assert told["status"] == "read"
+            await caller.quiet(0.5, 15)
+            # It is deleted while the call goes on, and its replica is lost: the call keeps whom it began with.
+            assert (await http.delete(f"/assistants/{id}")).status_code == 204
+            carries = max(parley.replicas("agent"), key=lambda each: len(each.net_connections("udp")))
+            carries.kill()
+            caller.state = ""
+            await caller.until(lambda: caller.state == "listening", 40, "agent on another replica")
+            assert "zebra sleeps up north" in (await caller.ask("Where is the zebra?"))["answer"]
+            # What came over LiveKit can be downloaded, by a link.
+            at = f"/files/{told['file']}"
+            async with asyncio.timeout(20):
+                while not (await http.get(at)).json().get("stored"):  # noqa: ASYNC110  # it is stored beside the call
+                    await asyncio.sleep(0.2)
+            link = (await http.post(f"{at}/link")).json()["url"]
+            assert (await http.get(link)).content == b"The code is 4711."
+        assert (await http.post("/token", json={"assistant": id})).status_code == 422
