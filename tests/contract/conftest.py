@@ -27,6 +27,7 @@ from serve.contracts import (
     TextToSpeech,
 )
 from serve.errors import EngineMissing
+from tests import databases
 from tests.contract import providers, tiny_llama, tiny_models, tiny_voices
 
 MUST_RUN = {
@@ -77,6 +78,7 @@ async def engines() -> AsyncIterator[None]:
         async with asyncio.timeout(30):
             await engine.close()
     await providers.close()
+    await asyncio.to_thread(databases.stop)
     await asyncio.sleep(0.1)
     left = _children().items() - before.items()
     assert not left, f"processes left behind: {left}"
