@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import asyncpg
+import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 SAFE_NO_MORE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -57,7 +57,7 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self._count = 0
         self.template: str | None = None
 
@@ -100,7 +100,7 @@ class PostgresServer:
         """Make a database, as a copy of another; return its address."""
         self._count += 1
         name = f"parley_{self._count}"
-        connection = await asyncpg.connect(self.url("postgres"), timeout=10)
+        connection: Any = await asyncpg.connect(self.url("postgres"), timeout=10)
         try:
             await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY', timeout=30)
         finally:

@@ -38,6 +38,7 @@ class Writer:
         self._session, self._call, self._prices = session, call, prices
         self._of = {"call_id": call.id, "tenant_id": call.tenant_id}
         self._told: list[tuple[Event, Turn | File | None]] = []
+        self._count: int | None = None
 
     async def write(self, record: AnyRecord) -> None:
         """Write a record that was not written before.
@@ -128,12 +129,14 @@ class Writer:
         return mine.where(Participant.left_at.is_(None)).order_by(Participant.joined_at.desc())
 
     async def _turn(self, record: records.Turn, at: datetime.datetime) -> None:
-        before = await self._session.scalar(select(func.count()).where(Turn.call_id == self._call.id))
+        if self._count is None:
+            self._count = await self._session.scalar(select(func.count()).where(Turn.call_id == self._call.id)) or 0
+        self._count += 1
         voice = record.measures.get("voice_to_voice_ms")
         turn = Turn(
             id=record.id,
             # Replicas count their own; a call that two have carried goes on counting.
-            number=(before or 0) + 1,
+            number=self._count,
             at=at,
             heard=record.heard,
             answer=record.answer,

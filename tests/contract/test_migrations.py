@@ -92,8 +92,8 @@ async def test_every_step_down_and_up_keeps_rows_that_it_can(database_url: str) 
 async def test_two_processes_migrate_at_once(postgres: PostgresServer) -> None:
     url = as_async(await postgres.create())
     command = (sys.executable, "-c", MIGRATE, url)
-    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    started = [await asyncio.create_subprocess_exec(*command, cwd=ROOT, **pipes) for _ in range(2)]
+    pipe = asyncio.subprocess.PIPE
+    started = [await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe) for _ in range(2)]
     async with asyncio.timeout(40):
         for process in started:
             out, error = await process.communicate()

@@ -315,9 +315,7 @@ class FakeHandle:
         await self.sink.store(bodies)
 
 
-async def test_a_backlog_of_an_hour_is_there_once_in_order(
-    database: Database, sink: RecordSink, tmp_path: Path
-) -> None:
+async def test_a_backlog_of_an_hour_is_there_once_in_order(database: Database, tmp_path: Path) -> None:
     """10 000 records that were told while the database was away; one of them is wrong."""
     told = Told()
     for name in (f"call-{number:02}" for number in range(50)):
@@ -332,7 +330,7 @@ async def test_a_backlog_of_an_hour_is_there_once_in_order(
     for first in range(0, len(told.records), 500):
         some = told.records[first : first + 500]
         await store.append([Entry(each.id, each.call, each.model_dump_json().encode()) for each in some])
-    handle = FakeHandle(sink)
+    handle = FakeHandle(RecordSink(database, PRICES))
     courier = Courier(store, HandleSink(lambda: handle), "courier")
     for _ in range(3):
         with pytest.raises(Unavailable, match="ConnectionError"):
@@ -388,7 +386,7 @@ async def test_a_sink_that_is_refused_names_the_field_and_one_that_hangs_is_give
 
 def test_killed_at_any_step_nothing_is_lost_or_twice(database_url: str) -> None:
     """A process that stores a call is killed at each so manieth line and statement; another one goes on."""
-    command = [sys.executable, "-m", "tests.contract.records_kills", database_url, "7"]
+    command = [sys.executable, "-m", "tests.contract.records_kills", database_url, "13"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=80)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 250, "so few steps cannot be all of it"
