@@ -102,6 +102,11 @@ async def find(session: AsyncSession, asked: str) -> tuple[AssistantRow, Assista
     return None if row is None else (row[0], row[1])
 
 
+def tools_of(staff: Staff, rules: AssistantRules) -> list[str]:
+    """Return the names of the tools that a tenant's assistants may have."""
+    return [each for each in staff.tools if rules.tools is None or each in rules.tools]
+
+
 def check(definition: Assistant, staff: Staff, catalog: Catalog, rules: AssistantRules) -> None:
     """Refuse what a tenant's assistant may not be.
 
@@ -123,7 +128,7 @@ def _wrong(definition: Assistant, staff: Staff, catalog: Catalog, rules: Assista
         fitting = [each["id"] for each in models if each["role"] == role]
         if name not in fitting:
             yield f"models.{role}", f"no {role} model is named {name!r}; {_choices(name, fitting)}"
-    tools = [each for each in staff.tools if rules.tools is None or each in rules.tools]
+    tools = tools_of(staff, rules)
     for index, name in enumerate(definition.tools):
         if name not in tools:
             yield f"tools.{index}", f"no tool is named {name!r}; {_choices(name, tools)}"

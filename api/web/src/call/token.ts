@@ -13,13 +13,19 @@ const TIMEOUT_MS = 10_000;
 /** A ticket lives minutes; one that waited at a permission prompt for longer than this is asked for anew. */
 export const TICKET_FRESH_MS = 45_000;
 
+/** Who shall answer, where the page's address says it: `?assistant=` and a name, an id, or an id with a version. */
+function wanted(): { assistant?: string } {
+  const assistant = new URLSearchParams(window.location.search).get("assistant");
+  return assistant ? { assistant } : {};
+}
+
 export async function fetchTicket(signal: AbortSignal): Promise<Ticket> {
   let response: Response;
   try {
     response = await fetch("/api/v1/token", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: "{}",
+      body: JSON.stringify(wanted()),
       cache: "no-store",
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });

@@ -9,11 +9,14 @@ import { Shell } from "./Shell";
 import { SignIn } from "./SignIn";
 import { useMe } from "./me";
 
-
 const Calls = lazy(() => import("./calls/Calls"));
 const CallPage = lazy(() => import("./calls/CallPage"));
+const Assistants = lazy(() => import("./assistants/Assistants"));
+const AssistantPage = lazy(() => import("./assistants/AssistantPage"));
+const NewAssistant = lazy(() => import("./assistants/NewAssistant"));
 const Models = lazy(() => import("./models/Models"));
 const Usage = lazy(() => import("./usage/Usage"));
+const Settings = lazy(() => import("./settings/Settings"));
 
 const client = new QueryClient({
   defaultOptions: {
@@ -47,8 +50,12 @@ function Gate() {
           <Route index element={<Navigate to="/calls" replace />} />
           <Route path="calls" element={<Calls />} />
           <Route path="calls/:id" element={<CallPage />} />
+          <Route path="assistants" element={<Assistants />} />
+          <Route path="assistants/new" element={<NewAssistant />} />
+          <Route path="assistants/:id" element={<AssistantPage />} />
           <Route path="models" element={<Models />} />
           <Route path="usage" element={<Usage />} />
+          <Route path="settings/*" element={<Settings />} />
           <Route path="*" element={<Empty title="There is no such page">Begin with the calls.</Empty>} />
         </Routes>
       </Suspense>
