@@ -37,7 +37,7 @@ from api.problems import BodyLimit, add_problem_handlers
 from api.records.prices import Prices
 from api.records.retention import Retention
 from api.routes import assistants as assistant_routes
-from api.routes import audit, files, health, keys, people, sign_in, tenant, token, uploads, usage, webhooks
+from api.routes import audit, files, health, keys, people, rules, sign_in, tenant, token, uploads, usage, webhooks
 from api.routes import models as plane
 from api.secret import secret
 from api.serving import Serving
@@ -122,6 +122,7 @@ def create_app(
     app.include_router(sign_in.router)
     app.include_router(assistant_routes.router)
     app.include_router(uploads.router)
+    app.include_router(rules.router)
     app.include_router(keys.router)
     app.include_router(people.router)
     app.include_router(tenant.router)
