@@ -18,9 +18,16 @@ from tests.postgres_server import PostgresServer
 @cache
 def _server() -> PostgresServer:
     server = PostgresServer()
-    atexit.register(server.stop)
+    atexit.register(server.stop)  # where nobody calls `stop`
     server.start()
     return server
+
+
+def stop() -> None:
+    """End the server, where there is one."""
+    if _server.cache_info().currsize:
+        _server().stop()
+        _server.cache_clear()
 
 
 @pytest.fixture(scope="session")
