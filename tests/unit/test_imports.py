@@ -21,7 +21,7 @@ BASE = {
     f"serve.{name}"
     for name in (
         *("contracts", "errors", "config", "settings", "audio", "worker", "fakes", "hub"),
-        *("providers", "circuit", "plugins", "openai_client", "azure_speech"),
+        *("providers", "circuit", "plugins", "openai_client", "azure_speech", "work"),
     )
 }
 
