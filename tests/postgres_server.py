@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import pytest
@@ -100,7 +100,7 @@ class PostgresServer:
         """Make a database, as a copy of another; return its address."""
         self._count += 1
         name = f"parley_{self._count}"
-        connection: Any = await asyncpg.connect(self.url("postgres"), timeout=10)
+        connection = cast(Any, await asyncpg.connect(self.url("postgres"), timeout=10))
         try:
             await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY', timeout=30)
         finally:
