@@ -24,6 +24,8 @@ from api.access.local import LocalDoorman
 from api.access.oidc import Issuer
 from api.auth import LoopbackOnly
 from api.background import Background
+from api.calls.ending import Sweeper
+from api.calls.following import Following
 from api.config import ApiConfig
 from api.db import Database, migrate, open_database
 from api.depth import DepthLimit
@@ -37,7 +39,24 @@ from api.problems import BodyLimit, add_problem_handlers
 from api.records.prices import Prices
 from api.records.retention import Retention
 from api.routes import assistants as assistant_routes
-from api.routes import audit, files, health, keys, people, rules, sign_in, tenant, token, uploads, usage, webhooks
+from api.routes import (
+    audit,
+    calls,
+    files,
+    health,
+    keys,
+    live,
+    livekit,
+    people,
+    rules,
+    sign_in,
+    tenant,
+    token,
+    transcripts,
+    uploads,
+    usage,
+    webhooks,
+)
 from api.routes import models as plane
 from api.secret import secret
 from api.serving import Serving
@@ -117,8 +136,17 @@ def create_app(
     app.state.background.every(600, "forgetting webhooks", courier.forget)
     retention = Retention(app.state.database, app.state.storage, app.state.prices)
     app.state.background.every(600, "deleting old calls", retention.once)
+    app.state.following = Following(dispatchers)
+    sweeper = Sweeper(app.state.database, dispatchers, app.state.prices)
+    app.state.background.every(60, "looking for lost calls", sweeper.sweep)
+    app.state.background.every(600, "forgetting LiveKit's events", partial(livekit.forget, app.state.database))
     app.include_router(health.router)
     app.include_router(token.router)
+    # Before the calls, of which none is named `live`.
+    app.include_router(live.router)
+    app.include_router(calls.router)
+    app.include_router(transcripts.router)
+    app.include_router(livekit.router)
     app.include_router(sign_in.router)
     app.include_router(assistant_routes.router)
     app.include_router(uploads.router)

@@ -106,8 +106,14 @@ def ports(config: LiveKitConfig) -> list[Port]:
     return ports
 
 
-def settings(config: LiveKitConfig) -> str:
-    """Return the server's configuration, without a secret in it; YAML takes JSON."""
+def settings(config: LiveKitConfig, key: str, api: str) -> str:
+    """Return the server's configuration, without a secret in it; YAML takes JSON.
+
+    Args:
+        config: Of the profile.
+        key: Names the secret that signs what the server tells.
+        api: Address of the API, which is told what happens to rooms.
+    """
     return json.dumps(
         {
             "port": config.port,
@@ -127,13 +133,14 @@ def settings(config: LiveKitConfig) -> str:
             },
             "turn": {"enabled": False},
             "room": {"empty_timeout": 20, "departure_timeout": 5},
+            "webhook": {"api_key": key, "urls": [f"{api}/webhooks/livekit"]},
         }
     )
 
 
-def environment(config: LiveKitConfig, keys: Keys) -> dict[str, str]:
-    """Return what the server reads from its environment."""
-    return {"LIVEKIT_CONFIG": settings(config), "LIVEKIT_KEYS": f"{keys.key}: {keys.secret}"}
+def environment(config: LiveKitConfig, keys: Keys, api: str) -> dict[str, str]:
+    """Return what the server reads from its environment; `api` is the API's address."""
+    return {"LIVEKIT_CONFIG": settings(config, keys.key, api), "LIVEKIT_KEYS": f"{keys.key}: {keys.secret}"}
 
 
 def wait_until_up(config: LiveKitConfig, alive: Callable[[], bool], timeout: float = 20.0) -> None:

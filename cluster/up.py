@@ -205,7 +205,8 @@ class Cluster:
         return livekit.find() or livekit.build(lambda detail: self._say(Step("livekit", detail=detail)))
 
     def _start_livekit(self, program: Path) -> None:
-        environment = {**os.environ, **livekit.environment(self.profile.livekit, self.keys)}
+        given = livekit.environment(self.profile.livekit, self.keys, self.addresses["api"] or "")
+        environment = {**os.environ, **given}
         self._livekit = self._spawn("livekit", [str(program)], environment)
         livekit.wait_until_up(self.profile.livekit, lambda: self._livekit is not None and self._livekit.poll() is None)
 

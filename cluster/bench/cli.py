@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cluster.bench import api_command
+from cluster.bench import api_command, sse_command
 from cluster.bench.telling import say as _say
 from cluster.bench.telling import show as _show
 
@@ -283,6 +283,7 @@ def openai_(times: TIMES = 100, as_json: JSON = False) -> None:
 
 
 app.command("api")(api_command.api_)
+app.command("sse")(sse_command.sse_)
 
 
 @app.command("batch")
@@ -312,10 +313,14 @@ def batch_(
 
 
 @app.command("chaos")
-def chaos_(times: TIMES = 20, as_json: JSON = False) -> None:
+def chaos_(
+    times: TIMES = 20,
+    only: Annotated[Literal["stt", "llm", "tts", "agent", "dispatcher"] | None, typer.Option(help="One kind.")] = None,
+    as_json: JSON = False,
+) -> None:
     """Kill a process of each kind in the middle of a caller's turn, and see what the caller notices.
 
-    Example: parley bench chaos --times 20
+    Example: parley bench chaos --times 20 --only agent
     """
     run, profile = _up()
     _connect(run)
@@ -323,7 +328,7 @@ def chaos_(times: TIMES = 20, as_json: JSON = False) -> None:
 
     async def kill() -> Report:
         killer = chaos.Killer(run.addresses["page"] or "", run.addresses["dashboard"] or "", profile)
-        return await chaos.chaos(killer, _say, times=times)
+        return await chaos.chaos(killer, _say, times=times, only=only)
 
     _show([_run(kill())], as_json)
 

@@ -104,8 +104,10 @@ def test_without_any_voice_both_ways_are_named(monkeypatch: pytest.MonkeyPatch) 
 def test_livekits_secret_is_in_no_configuration() -> None:
     keys, config = livekit.Keys.make(), LiveKitConfig()
     assert keys.secret not in repr(keys)
-    assert keys.secret not in livekit.settings(config)
+    written = livekit.settings(config, keys.key, "http://127.0.0.1:8000")
+    assert keys.secret not in written
     assert livekit.Keys.make().secret != keys.secret
-    settings = json.loads(livekit.settings(config))
+    settings = json.loads(written)
+    assert settings["webhook"] == {"api_key": keys.key, "urls": ["http://127.0.0.1:8000/webhooks/livekit"]}
     assert settings["bind_addresses"] == ["127.0.0.1"]
     assert settings["rtc"]["stun_servers"] == []
