@@ -32,11 +32,12 @@ def api(
         "name": "api",
         "route_prefix": "/",
         "import_path": "api.ingress:build",
-        "args": {"config": config.model_dump(mode="json"), "agent_name": agent_name},
+        # How many there are is no argument: those that run stay when it changes.
+        "args": {"config": config.model_dump(mode="json", exclude={"replicas"}), "agent_name": agent_name},
         "deployments": [
             {
                 "name": "Api",
-                "num_replicas": 1,
+                **config.replicas.deployment(),
                 "max_ongoing_requests": 200,
                 "user_config": {
                     "models": list(models),

@@ -10,7 +10,7 @@ from api.access.oidc import OidcConfig
 from api.records.prices import Price, check
 from api.rules import AssistantRules
 from api.webhooks.config import WebhooksConfig
-from serve.config import Strict
+from serve.config import Replicas, Strict
 
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$", max_length=300)]
 """As browsers send it; not "*": whoever may ask is named."""
@@ -38,6 +38,9 @@ class ApiConfig(Strict):
 
     host: str = Field(default="127.0.0.1", description="Address the ingress listens on")
     port: int = Field(default=8000, ge=1, le=65535)
+    replicas: Replicas = Field(
+        default_factory=Replicas, description="Of the API; more than one machine needs DATABASE_URL and api.storage"
+    )
     public_url: str | None = Field(
         default=None, pattern=r"^https?://[^/\s]+$", description="As browsers reach it, where a proxy stands in front"
     )
