@@ -42,7 +42,7 @@ async def add_tenant(name: str, limits: dict[str, float]) -> Facts:
     """Make a tenant."""
     if not name.strip() or len(name) > 200:
         raise ConfigError("the tenant's name has 1 to 200 characters")
-    database = await _opened()
+    database = await opened()
     try:
         async with database.system() as session:
             row = Tenant(name=name.strip(), allowed=limits, limits={})
@@ -58,7 +58,7 @@ async def add_tenant(name: str, limits: dict[str, float]) -> Facts:
 
 async def list_tenants() -> Facts:
     """Return all tenants, the oldest first."""
-    database = await _opened()
+    database = await opened()
     try:
         async with database.system() as session:
             return [_tenant(row) for row in await session.scalars(select(Tenant).order_by(Tenant.created_at))]
@@ -68,7 +68,7 @@ async def list_tenants() -> Facts:
 
 async def set_tenant(tenant: str, limits: dict[str, float], default: bool) -> Facts:
     """Give a tenant limits."""
-    database = await _opened()
+    database = await opened()
     try:
         async with session_of(database, tenant) as session:
             row = await hold(session, Tenant, tenant)
@@ -89,7 +89,7 @@ async def add_key(name: str, scopes: Sequence[str], tenant: str, days: int | Non
     if not name.strip() or len(name) > 200:
         raise ConfigError("the key's name has 1 to 200 characters")
     new = keys.make()
-    database = await _opened()
+    database = await opened()
     try:
         async with session_of(database, tenant) as session:
             if await session.get(Tenant, tenant) is None:
@@ -115,7 +115,7 @@ async def add_key(name: str, scopes: Sequence[str], tenant: str, days: int | Non
 
 async def list_keys(tenant: str) -> Facts:
     """Return a tenant's keys, the oldest first."""
-    database = await _opened()
+    database = await opened()
     try:
         async with session_of(database, tenant) as session:
             return [_key(row) for row in await session.scalars(select(ApiKey).order_by(ApiKey.created_at))]
@@ -125,7 +125,7 @@ async def list_keys(tenant: str) -> Facts:
 
 async def revoke_key(key: str, tenant: str) -> Facts:
     """Revoke a key."""
-    database = await _opened()
+    database = await opened()
     try:
         async with session_of(database, tenant) as session:
             row = await hold(session, ApiKey, key)
@@ -146,7 +146,12 @@ def content_key(as_json: bool) -> None:
     print(json.dumps({"key": key}) if as_json else key)
 
 
-async def _opened() -> Database:
+async def opened() -> Database:
+    """Return the database, brought to this version; close it.
+
+    Raises:
+        ConfigError: It does not answer.
+    """
     database = open_database()
     try:
         await migrate.upgrade(database)

@@ -117,7 +117,7 @@ def revoke_key(
 def content_key(as_json: Annotated[bool, JSON] = False) -> None:
     """Make a key for PARLEY_CONTENT_KEYS, which encrypts what people said where it is stored.
 
-    To change keys, put the new one before the old one; keep the old one while anything is stored with it.
+    To change keys, put the new one before the old one; once `parley db reencrypt` is done, the old one can go.
 
     Example: export PARLEY_CONTENT_KEYS=$(parley keys content)
     """

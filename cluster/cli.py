@@ -11,6 +11,7 @@ import typer
 
 from cluster.accounts_cli import keys, tenants
 from cluster.bench.cli import app as bench
+from cluster.db_cli import db
 from serve.errors import ParleyError
 
 app = typer.Typer(
@@ -152,6 +153,7 @@ def call(
 app.add_typer(bench, name="bench")
 app.add_typer(tenants, name="tenants")
 app.add_typer(keys, name="keys")
+app.add_typer(db, name="db")
 
 
 @app.command(hidden=True)

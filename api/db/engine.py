@@ -18,6 +18,9 @@ POOL_CONNECTIONS = 8
 WAIT_SECONDS = 5.0
 """For a connection, to connect, and for a statement: longer than any that the API needs."""
 
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000", "secure_delete=ON")
+"""Of a SQLite file. What is deleted is overwritten, and does not stay in it until something else needs the place."""
+
 
 class Database:
     """A pool of connections, on the current event loop; opened once in a process.
@@ -87,7 +90,7 @@ def _engine(url: str) -> AsyncEngine:
         @event.listens_for(engine.sync_engine, "connect")
         def prepare(connection: Any, _: Any) -> None:  # pyright: ignore[reportUnusedFunction]
             cursor = connection.cursor()
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
+            for pragma in PRAGMAS:
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 

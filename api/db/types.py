@@ -25,6 +25,9 @@ Json = JSON().with_variant(JSONB(), "postgresql")
 MARK = "fernet:"
 """What encrypted text begins with, so that text from before encryption was turned on can still be read."""
 
+PLAIN = "text:"
+"""Put before text that is not encrypted and begins as if it were, or with this."""
+
 
 def new_id(prefix: str) -> str:
     """Return a new id such as `key_0190f3...`: 48 bits of time in milliseconds, then 80 random ones, much as UUIDv7."""
@@ -94,8 +97,13 @@ class Content(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Encrypt with the first key."""
+        if value is None:
+            return None
         keys = content_keys()
-        return value if value is None or keys is None else MARK + keys.encrypt(value.encode()).decode()
+        if keys is not None:
+            return MARK + keys.encrypt(value.encode()).decode()
+        # Else a caller could make a transcript unreadable by a word.
+        return PLAIN + value if value.startswith((MARK, PLAIN)) else value
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """Decrypt with whichever key fits.
@@ -104,7 +112,7 @@ class Content(TypeDecorator[str]):
             ConfigError: None does.
         """
         if value is None or not value.startswith(MARK):
-            return value
+            return value and value.removeprefix(PLAIN)
         keys = content_keys()
         try:
             if keys is not None:
@@ -136,9 +144,24 @@ def content_keys() -> MultiFernet | None:
     Raises:
         ConfigError: One of them is no key.
     """
+    keys = _given_keys()
+    return MultiFernet(keys) if keys else None
+
+
+def newest_key() -> Fernet | None:
+    """Return the first of `PARLEY_CONTENT_KEYS`, with which everything is written; None: nothing is encrypted.
+
+    Raises:
+        ConfigError: One of them is no key.
+    """
+    keys = _given_keys()
+    return keys[0] if keys else None
+
+
+def _given_keys() -> list[Fernet]:
     given = [key.strip() for key in settings().parley_content_keys.get_secret_value().split(",") if key.strip()]
     try:
-        return MultiFernet([Fernet(key) for key in given]) if given else None
+        return [Fernet(key) for key in given]
     except ValueError:
         raise ConfigError(
             "PARLEY_CONTENT_KEYS: each is 32 bytes in URL-safe base64; `parley keys content` makes one"
