@@ -110,7 +110,7 @@ function Current({ answer, path }: { answer: Answer<Detail>; path: string }) {
     <Editor draft={draft} locked={locked} error={saving.error} change={setDraft} save={() => save.mutate(false)}>
       <Conflict what="assistant" saving={saving} />
       {!locked && (
-        <SaveBar>
+        <SaveBar changed={changed}>
           <button type="submit" className="button button-small" disabled={!changed || save.isPending}>
             {save.isPending ? "Saving…" : "Save"}
           </button>
@@ -128,8 +128,13 @@ function Current({ answer, path }: { answer: Answer<Detail>; path: string }) {
   );
 }
 
-export function SaveBar({ children }: { children: ReactNode }) {
-  return <div className="save-bar">{children}</div>;
+/** In sight for as long as there is something to save. */
+export function SaveBar({ changed, children }: { changed: boolean; children: ReactNode }) {
+  return (
+    <div className="save-bar" data-changed={changed}>
+      {children}
+    </div>
+  );
 }
 
 /** What it was, to read and to bring back. */

@@ -46,7 +46,7 @@ export function Editor({ draft, locked, error, change, save, children }: Given) 
   return (
     <form ref={form} className="editor" aria-label="Assistant" noValidate onSubmit={submit}>
       <Card title="Who it is">
-        <Entry label="Name" hint="People see it, and other assistants hand over by it." problem={wrong(error, "name")}>
+        <Entry label="Name" hint="People see it, and other assistants hand over by it." problem={wrong(error, "name")} wide>
           {(tie) => (
             <input {...tie} maxLength={60} required readOnly={locked} value={draft.name} onChange={(event) => change({ ...draft, name: event.target.value })} />
           )}

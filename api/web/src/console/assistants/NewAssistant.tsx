@@ -44,7 +44,7 @@ export default function NewAssistant() {
           </select>
         </label>
       </PageHead>
-      <Making key={from} first={copied(source.data.body, rules.data)} />
+      <Making key={from} given={copied(source.data.body, rules.data)} />
     </article>
   );
 }
@@ -58,9 +58,11 @@ function copied(source: Detail, rules: Rules): Draft {
   };
 }
 
-function Making({ first }: { first: Draft }) {
+function Making({ given }: { given: Draft }) {
   const navigate = useNavigate();
   const client = useQueryClient();
+  // What it began with, also where that is read anew meanwhile.
+  const [first] = useState(given);
   const [draft, setDraft] = useState(first);
   const make = useMutation({
     mutationFn: () => ask<Detail>("POST", "/assistants", { body: sent(draft) }),
@@ -74,7 +76,7 @@ function Making({ first }: { first: Draft }) {
   return (
     <div className="assistant-columns">
       <Editor draft={draft} locked={false} error={make.error} change={setDraft} save={() => make.mutate()}>
-        <SaveBar>
+        <SaveBar changed={draft !== first}>
           <button type="submit" className="button button-small" disabled={make.isPending}>
             {make.isPending ? "Creating…" : "Create assistant"}
           </button>

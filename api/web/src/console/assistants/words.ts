@@ -11,13 +11,13 @@ interface LimitWords {
 export const LIMITS: readonly LimitWords[] = [
   { group: "limits", field: "max_minutes", label: "Longest call", unit: "minutes", hint: "Then it says goodbye; 0: never." },
   { group: "limits", field: "silence_seconds", label: "Silence until it asks", unit: "seconds", hint: "0: it never asks." },
-  { group: "limits", field: "silence_prompts", label: "Times it asks", unit: "before it ends the call" },
+  { group: "limits", field: "silence_prompts", label: "Asks before it ends", unit: "times" },
   { group: null, field: "max_tokens", label: "Longest answer", unit: "tokens" },
-  { group: null, field: "file_characters", label: "Callers' files in one prompt", unit: "characters" },
-  { group: "tool_limits", field: "deadline", label: "A tool may take", unit: "seconds" },
-  { group: "tool_limits", field: "filler_after", label: "A tool runs until the caller is asked to wait", unit: "seconds", hint: "0: never asked." },
-  { group: "tool_limits", field: "at_once", label: "Tools at once", unit: "in one call" },
-  { group: "tool_limits", field: "max_result", label: "Longest result of a tool", unit: "characters" },
+  { group: null, field: "file_characters", label: "Files in a prompt", unit: "characters" },
+  { group: "tool_limits", field: "deadline", label: "Tool, at most", unit: "seconds", hint: "Then it is given up." },
+  { group: "tool_limits", field: "filler_after", label: "Tool, until a word", unit: "seconds", hint: "Then the caller is asked to wait; 0: never." },
+  { group: "tool_limits", field: "at_once", label: "Tools at once", unit: "of a call" },
+  { group: "tool_limits", field: "max_result", label: "Result of a tool", unit: "characters" },
 ];
 
 export const TEXTS: readonly { field: string; label: string }[] = [

@@ -116,8 +116,13 @@ function Chip({ what, drop }: { what: string; drop: () => void }) {
   );
 }
 
+function said(value: unknown): string {
+  if (Array.isArray(value)) return value.map(said).join(", ");
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
 function told(detail: Record<string, unknown>): string {
   return Object.entries(detail)
-    .map(([name, value]) => `${name.replaceAll("_", " ")}: ${typeof value === "string" ? value : JSON.stringify(value)}`)
-    .join(", ");
+    .map(([name, value]) => `${name.replaceAll("_", " ")}: ${said(value)}`)
+    .join("; ");
 }

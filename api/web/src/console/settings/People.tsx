@@ -16,12 +16,7 @@ interface Person {
   disabled_at: string | null;
 }
 
-const ROLES: Record<Role, string> = {
-  viewer: "sees everything but settings",
-  operator: "and ends calls, runs models and webhooks",
-  engineer: "and changes assistants and files",
-  owner: "and people, keys and the tenant",
-};
+const ROLES: readonly Role[] = ["viewer", "operator", "engineer", "owner"];
 
 /** Who signs in, and what they may do. */
 export function People() {
@@ -32,10 +27,8 @@ export function People() {
         <h2 id="part">People</h2>
       </div>
       <p className="hint">
-        {Object.entries(ROLES)
-          .map(([role, may]) => `${role}: ${may}`)
-          .join("; ")}
-        .
+        A viewer sees calls, assistants, models and usage. An operator also ends and deletes calls, and runs webhooks; an engineer also
+        changes assistants and their files; an owner also people, keys and the tenant.
       </p>
       <Listed
         list={list}
@@ -90,7 +83,7 @@ function Row({ person }: { person: Person }) {
                 Role<span className="visually-hidden"> of {name}</span>
               </span>
               <select value={role} onChange={(event) => setRole(event.target.value as Role)}>
-                {(Object.keys(ROLES) as Role[]).map((each) => (
+                {ROLES.map((each) => (
                   <option key={each}>{each}</option>
                 ))}
               </select>

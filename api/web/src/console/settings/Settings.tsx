@@ -11,11 +11,11 @@ import { WebhookPage } from "./WebhookPage";
 import { Webhooks } from "./Webhooks";
 
 const PARTS = [
-  { to: "keys", name: "API keys", scope: "keys:read" },
-  { to: "people", name: "People", scope: "people:read" },
-  { to: "webhooks", name: "Webhooks", scope: "webhooks:read" },
-  { to: "tenant", name: "Tenant", scope: "tenant:read" },
-  { to: "audit", name: "Audit log", scope: "audit:read" },
+  { to: "/settings/keys", name: "API keys", scope: "keys:read" },
+  { to: "/settings/people", name: "People", scope: "people:read" },
+  { to: "/settings/webhooks", name: "Webhooks", scope: "webhooks:read" },
+  { to: "/settings/tenant", name: "Tenant", scope: "tenant:read" },
+  { to: "/settings/audit", name: "Audit log", scope: "audit:read" },
 ];
 
 /** What is set for the whole tenant; each sees what they may. */
