@@ -134,20 +134,27 @@ class Route(Strict):
         """Return every model it names, the default first."""
         return tuple(dict.fromkeys((self.default, *self.fallbacks, *self.weights)))
 
-    def order(self, call: str) -> tuple[str, ...]:
+    def sides(self) -> tuple[str, ...]:
+        """Return the models that take a share of the calls, the default first."""
+        return tuple(dict.fromkeys((self.default, *self.weights)))
+
+    def order(self, call: str, side: str | None = None) -> tuple[str, ...]:
         """Return the models to ask, first to last.
 
         Args:
             call: Its id decides the share it falls into, so that a call stays on one side; "" falls anywhere.
+            side: Where the call was before the shares changed: it stays there as long as that model takes calls.
         """
+        first = side if side in self.sides() else None
+        return tuple(dict.fromkeys((first or self._share(call), self.default, *self.fallbacks)))
+
+    def _share(self, call: str) -> str:
         point = zlib.crc32(call.encode()) / 2**32 if call else random.random()  # noqa: S311  # a share, no secret
-        first = self.default
         for name, share in self.weights.items():
             if point < share:
-                first = name
-                break
+                return name
             point -= share
-        return tuple(dict.fromkeys((first, self.default, *self.fallbacks)))
+        return self.default
 
 
 class Routes(Strict):
