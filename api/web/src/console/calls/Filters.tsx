@@ -25,9 +25,14 @@ export function Filters({
   change: (name: keyof Wanted, value: string) => void;
 }) {
   const any = NAMES.some((name) => wanted[name] !== "");
+  // On a phone they would push the calls out of sight.
+  const [open, setOpen] = useState(any);
   return (
-    <form className="filters" role="search" aria-label="Calls" onSubmit={(event) => event.preventDefault()}>
+    <form className="filters" data-open={open} role="search" aria-label="Calls" onSubmit={(event) => event.preventDefault()}>
       <Search value={wanted.caller} change={(value) => change("caller", value)} />
+      <button type="button" className="button-quiet filters-more" aria-expanded={open} onClick={() => setOpen(!open)}>
+        {open ? "Fewer filters" : "More filters"}
+      </button>
       <Choice label="Status" value={wanted.status} change={(value) => change("status", value)}>
         <option value="ended">Ended</option>
         <option value="live">Live</option>
