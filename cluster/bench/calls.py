@@ -17,7 +17,7 @@ import psutil
 
 from cluster.bench import meter
 from cluster.bench.compare import Executor, stock, stock_access
-from cluster.bench.lines import Line
+from cluster.bench.lines import ANSWER_SECONDS, Line
 from cluster.bench.report import Report
 from cluster.bench.sentences import QUESTIONS
 from cluster.call import speak
@@ -39,6 +39,7 @@ _GAP_SECONDS = 0.15
 _START_SECONDS = 8.0
 """A stock worker starts its next process when it has given one away: not the work of a call."""
 
+_JOIN_SECONDS = 60.0
 _SETTLE_SECONDS = 2.0
 _QUIET_SECONDS = 60.0
 _SENTENCE = "There is a train at seven in the morning, and another one goes at noon. "
@@ -167,7 +168,7 @@ async def _round(
             lines: list[Line] = []
             for _ in range(count):
                 lines.append(await stack.enter_async_context(Line(page, side.access)))
-                await lines[-1].answered(wait=30)
+                await lines[-1].until(lambda line=lines[-1]: bool(line.state), _JOIN_SECONDS, "answer to the call")
             await asyncio.sleep(_START_SECONDS)
             for state in STATES:
                 say(f"{side.name}: {count} call(s), {state}, {seconds:.0f} s")
@@ -188,10 +189,11 @@ async def _state(
     state: str, lines: Sequence[Line], side: Side, found: Found, speech: Samples, seconds: float
 ) -> list[float]:
     """Bring all calls into a state, measure, and bring them back to silence."""
+    began = time.perf_counter()
     tasks = [asyncio.create_task(work) for work in _activity(state, lines, speech, seconds)]
     try:
         if state == "speaking":
-            await asyncio.gather(*(line.heard_after(time.perf_counter(), 20) for line in lines))
+            found.count("calls that did not speak", await _missing(line.heard_after(began, 20) for line in lines))
         await asyncio.sleep(PERIOD_SECONDS if state == "conversation" else _SETTLE_SECONDS)
         spoken, audible = sum(line.spoken for line in lines), sum(line.audible for line in lines)
         busy = await _cores([side.group, side.beside], seconds, found)
@@ -207,9 +209,21 @@ async def _state(
     for error in ended:
         if isinstance(error, Exception):
             raise error
-    results = await asyncio.gather(*(line.quiet(1.0, _QUIET_SECONDS) for line in lines), return_exceptions=True)
-    found.count("calls that did not fall quiet", sum(isinstance(each, Unavailable) for each in results))
+    found.count("calls that did not fall quiet", await _missing(_hush(line, state) for line in lines))
     return busy
+
+
+async def _hush(line: Line, state: str) -> None:
+    """Wait until the agent is silent; who has listened answers first."""
+    if state == "listening":
+        await line.heard_after(time.perf_counter(), ANSWER_SECONDS)
+    await line.quiet(1.0, _QUIET_SECONDS)
+
+
+async def _missing(waits: Iterable[Coroutine[None, None, object]]) -> int:
+    """Wait for all; return how many waited in vain: the figures say so, and the other calls are measured."""
+    results = await asyncio.gather(*waits, return_exceptions=True)
+    return sum(isinstance(each, Unavailable) for each in results)
 
 
 def _activity(
