@@ -1,4 +1,4 @@
-"""The console in a real Chromium, before the application under uvicorn with a database that the test fills; no cluster."""
+"""The console in a real Chromium, before the application under uvicorn with a filled database; no cluster."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 import uvicorn
 from axe_playwright_python.async_playwright import Axe  # pyright: ignore[reportMissingTypeStubs]
 from fastapi import FastAPI, Request
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from api.access.principal import Principal
 from api.access.scopes import ROLES, Role
@@ -26,6 +27,7 @@ from api.db.tables.accounts import DEFAULT_TENANT
 from api.db.types import now
 from api.openai.catalog import CatalogModel
 from serve.config import Route, Routes
+from serve.settings import settings
 from tests.unit.api.backend import backend
 from tests.unit.api.fake_dispatchers import FakeDispatchers
 
@@ -38,6 +40,9 @@ MODELS = [("stt", "stt-small", "fake-stt"), ("llm", "llm-small", "fake-llm"), ("
 MODELS += [("tts", "tts-small", "fake-tts")]
 TOLD = "call-000000000001"
 """The call of which everything is known."""
+
+ENVIRONMENT = {"LIVEKIT_URL": "ws://127.0.0.1:1", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32}
+"""Nobody listens there: no other cluster of this machine is reached."""
 
 OWNER = "per_ada"
 HOOK, DEAD = "hook_one", "msg_dead"
@@ -121,6 +126,12 @@ async def console(folder: Path) -> AsyncGenerator[Console]:
     """Serve the application with a filled database, and yield it with a browser."""
     dispatchers = FakeReaders()
     async with AsyncExitStack() as stack:
+        stack.callback(settings.cache_clear)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setenv("PARLEY_HOME", str(folder))
+        settings.cache_clear()
         app = await stack.enter_async_context(
             backend(folder, dispatchers, webhooks={"allow_private": True}, assistants={"mcp": [], "people": []})
         )
@@ -136,7 +147,7 @@ async def console(folder: Path) -> AsyncGenerator[Console]:
         serving = asyncio.create_task(server.serve())
         stack.push_async_callback(_stop, server, serving)
         async with asyncio.timeout(30):
-            while not server.started:  # noqa: ASYNC110  # uvicorn tells no event
+            while not server.started:  # uvicorn tells no event
                 assert not serving.done(), "the application did not start"
                 await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
@@ -174,6 +185,21 @@ async def bulk(app: FastAPI, rows: list[dict[str, Any]]) -> None:
     """Write calls as quickly as the database takes them."""
     async with app.state.database.system() as session:
         await session.execute(insert(Call), rows)
+        await session.commit()
+
+
+async def many(app: FastAPI, count: int) -> None:
+    """Write so many more calls, copies of those that are there, each older than the one before."""
+    same = [column.name for column in Call.__table__.columns if column.name not in ("id", "created_at")]
+    statement = f"""
+        INSERT INTO calls (id, created_at, {", ".join(same)})
+        WITH RECURSIVE counted(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM counted WHERE number < {count})
+        SELECT printf('call-copy-%x', number),
+            strftime('%Y-%m-%d %H:%M:%f000', created_at, '-' || (7 * number) || ' minutes'), {", ".join(same)}
+        FROM counted JOIN (SELECT * FROM calls WHERE status = 'ended' ORDER BY created_at LIMIT 1)
+    """  # names of columns and a number
+    async with app.state.database.system() as session:
+        await session.execute(text(statement))
         await session.commit()
 
 

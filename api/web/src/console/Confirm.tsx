@@ -21,11 +21,12 @@ export function Confirm({
         <h2 id={id}>{title}</h2>
         <p>{children}</p>
         <div className="page-actions">
-          <button type="submit" className="button button-small" onClick={onConfirm}>
-            {action}
-          </button>
+          {/* First, so that the focus is here when it opens: Enter alone must harm nothing. */}
           <button type="submit" className="button-quiet">
             Cancel
+          </button>
+          <button type="submit" className="button button-small" onClick={onConfirm}>
+            {action}
           </button>
         </div>
       </form>

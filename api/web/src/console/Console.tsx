@@ -1,9 +1,10 @@
 import "../styles/console.css";
 import "../styles/console-calls.css";
-import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { Suspense, lazy } from "react";
 import { BrowserRouter, Navigate, Route, Routes } from "react-router";
 import { Problem } from "./api";
+import { hasUnsaved } from "./draft";
 import { Empty, Loading, Trouble } from "./parts";
 import { Shell } from "./Shell";
 import { SignIn } from "./SignIn";
@@ -18,7 +19,13 @@ const Models = lazy(() => import("./models/Models"));
 const Usage = lazy(() => import("./usage/Usage"));
 const Settings = lazy(() => import("./settings/Settings"));
 
-const client = new QueryClient({
+const client: QueryClient = new QueryClient({
+  queryCache: new QueryCache({
+    onError: (error) => {
+      // A sign-in that has run out leads to a new one, unless that would take what is typed.
+      if (error instanceof Problem && error.status === 401 && !hasUnsaved()) client.setQueryData(["me"], null);
+    },
+  }),
   defaultOptions: {
     queries: {
       staleTime: 5_000,

@@ -69,10 +69,18 @@ export function Conflict<Body>({ what, saving }: { what: string; saving: ReturnT
   );
 }
 
+let unsaved = 0;
+
+/** Whether something is typed that would be lost. */
+export function hasUnsaved(): boolean {
+  return unsaved > 0;
+}
+
 /** Asks before typed words are lost: by a link, or by closing the page. */
 export function useLeaving(changed: boolean): void {
   useEffect(() => {
     if (!changed) return;
+    unsaved += 1;
     const closing = (event: BeforeUnloadEvent) => event.preventDefault();
     const clicked = (event: MouseEvent) => {
       const link = event.target instanceof Element ? event.target.closest("a") : null;
@@ -84,6 +92,7 @@ export function useLeaving(changed: boolean): void {
     window.addEventListener("beforeunload", closing);
     document.addEventListener("click", clicked, true);
     return () => {
+      unsaved -= 1;
       window.removeEventListener("beforeunload", closing);
       document.removeEventListener("click", clicked, true);
     };

@@ -34,7 +34,7 @@ export default function Calls() {
     <>
       <PageHead title="Calls" />
       <LiveCalls />
-      <Filters wanted={wanted} assistants={assistants.data?.items.map((each) => each.name) ?? []} change={change} />
+      <Filters wanted={wanted} assistants={assistants.data?.items.map((each) => each.name) ?? []} change={change} clear={() => setAddress({}, { replace: true })} />
       <Past wanted={wanted} />
     </>
   );

@@ -19,10 +19,12 @@ export function Filters({
   wanted,
   assistants,
   change,
+  clear,
 }: {
   wanted: Wanted;
   assistants: readonly string[];
   change: (name: keyof Wanted, value: string) => void;
+  clear: () => void;
 }) {
   const any = NAMES.some((name) => wanted[name] !== "");
   // On a phone they would push the calls out of sight.
@@ -60,7 +62,7 @@ export function Filters({
         <input type="date" value={wanted.to} min={wanted.from} onChange={(event) => change("to", event.target.value)} />
       </label>
       {any && (
-        <button type="button" className="button-quiet" onClick={() => NAMES.forEach((name) => change(name, ""))}>
+        <button type="button" className="button-quiet" onClick={clear}>
           Clear
         </button>
       )}

@@ -41,7 +41,7 @@ export function People() {
       >
         <ul className="items">
           {list.items.map((person) => (
-            <Row key={person.id} person={person} />
+            <Row key={`${person.id} ${person.role}`} person={person} />
           ))}
         </ul>
       </Listed>
