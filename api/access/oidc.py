@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 from sqlalchemy import select
 from starlette.responses import Response
 
+from api.access.audit import SYSTEM
 from api.access.scopes import Role
 from api.auth import is_loopback
 from api.db import Database
-from api.db.tables import Person, Tenant
+from api.db.tables import AuditEntry, Person, Tenant
 from api.db.tables.accounts import DEFAULT_TENANT
 from api.db.types import now
 from api.problems import Problem
@@ -134,6 +135,7 @@ class Issuer:
         async with database.system() as session:
             known = select(Person).where(Person.issuer == self._config.issuer, Person.subject == str(claims["sub"]))
             person = (await session.scalars(known)).one_or_none()
+            before = person.role if person else None
             if person is None:
                 if await session.get(Tenant, tenant) is None:
                     raise Problem(
@@ -148,6 +150,12 @@ class Issuer:
             person.name = str(claims.get("name") or "")[:200]
             person.email = str(claims.get("email") or claims.get("preferred_username") or "")[:320]
             person.role, person.seen_at = role, now()
+            if role != before:
+                await session.flush()
+                told = {"role": role} | ({"role_before": before} if before else {})
+                action = "person.change" if before else "person.create"
+                entry = AuditEntry(tenant_id=tenant, actor=SYSTEM, action=action, target=person.id, detail=told)
+                session.add(entry)
             await session.commit()
             return person
 
