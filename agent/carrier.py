@@ -20,6 +20,7 @@ import aiohttp
 from livekit import api
 from ray.serve.exceptions import RayServeException
 
+from agent import metrics
 from agent.config import AgentConfig, CallRequest
 from agent.livekit import agent_token, livekit_api, tell_room
 from agent.state import Lease, State
@@ -151,6 +152,7 @@ class Carrier:
                 outcome = await self._follow(held, tell)
             if outcome in ("ended", "refused"):
                 return outcome
+            metrics.CALLS_BROKEN.add(outcome=outcome)
             gone_since = gone_since or time.monotonic()
             if held.epoch:
                 request, gone_since = replace(request, over=held.epoch), time.monotonic()
@@ -162,6 +164,7 @@ class Carrier:
             if outcome == "lost":
                 losses = [when for when in losses if time.monotonic() - when < RESUME_SECONDS] + [time.monotonic()]
             if len(losses) > MOST_LOSSES:
+                metrics.CALLS_BROKEN.add(outcome="given up")
                 await self._give_up(request.room, len(losses))
                 return "given up"
             if outcome == "lost" and len(losses) > 1:

@@ -22,6 +22,7 @@ from livekit import api
 from livekit.protocol import agent as proto
 from livekit.protocol import models
 
+from agent import metrics
 from agent.carrier import Carrier, Event, Reservation
 from agent.config import APPLICATION, DEPLOYMENT, AgentConfig, CallRequest
 from agent.documents import report
@@ -80,6 +81,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._carrier = Carrier(self._id, self._config, self._state, lambda: self._waiting.freed())
         self._waiting = WaitingRoom(self._id, self._state, self._carrier)
+        metrics.DISPATCHERS.set(0)
         self._main = asyncio.create_task(self._run(), name="dispatcher")
         self._watcher = asyncio.create_task(self._watch(), name="dispatcher watch")
 
@@ -224,6 +226,7 @@ class Dispatcher:
             if not proto.ServerMessage.FromString(first).HasField("register"):
                 raise ConnectionError("LiveKit did not confirm the registration")
             logger.info("dispatcher registered as %s", self._config.name)
+            metrics.DISPATCHERS.set(1)
             looking = self._spawn(self._find_forgotten())
             try:
                 async for message in socket:
@@ -232,6 +235,7 @@ class Dispatcher:
             finally:
                 looking.cancel()
                 self._socket = None
+                metrics.DISPATCHERS.set(0)
         raise ConnectionError("LiveKit closed the connection")
 
     async def _find_forgotten(self) -> None:
@@ -287,6 +291,7 @@ class Dispatcher:
             if self._blind or (not await self._waiting.crowded() and await self._carrier.admits()):
                 reservation = await self._carrier.reserve(RESERVE_SECONDS)
             if reservation is None:
+                metrics.CALLS_BUSY.add()
                 await self._send(availability=proto.AvailabilityResponse(job_id=job.id, available=False))
                 await self._waiting.add(job.room.name)
                 return

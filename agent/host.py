@@ -22,6 +22,7 @@ from livekit import local_inference
 from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _unset_request_context  # pyright: ignore[reportPrivateUsage]  # no public way
 
+from agent import metrics
 from agent.carrier import ask_to_adopt
 from agent.config import API, DEPLOYMENT, DISPATCHER, AgentConfig, CallRequest
 from agent.directory import Directory
@@ -88,6 +89,8 @@ class Agent:
         self._delivery: Delivery | None = None
         self._directory = Directory(_ask_api)
         _load_once(self._config)
+        metrics.CALLS_LIVE.set(0)
+        metrics.CALL_SLOTS.set(self._config.calls_per_replica)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take routes: Serve calls this before the first request, and whenever they change.
@@ -192,6 +195,7 @@ class Agent:
         task = asyncio.create_task(call.run(), name=f"call {request.room}", context=context)
         carried = Carried(call, lease, task, live)
         self._carried[request.room] = carried
+        metrics.CALLS_LIVE.set(len(self._carried))
         call.emit = lambda event: carried.events.put_nowait(event) if carried.events else None
         call.let_go = lambda: self._release(carried)
         carried.task.add_done_callback(lambda _: self._spawn(carried, self._over(request.room, carried)))
@@ -252,6 +256,7 @@ class Agent:
             logger.error("call %s failed: %s", room, type(error).__name__, exc_info=_without_text(error))
         if self._carried.get(room) is carried:
             del self._carried[room]
+        metrics.CALLS_LIVE.set(len(self._carried))
         for task in carried.beside - {asyncio.current_task()}:
             task.cancel()
         await carried.live.aclose()

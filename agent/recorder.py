@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from livekit import rtc
 from livekit.agents import AgentSession, llm
 
-from agent import events
+from agent import events, metrics
 from agent.assistants import asked_for
 from agent.backend import Backend
 from agent.chronicle import Chronicle
@@ -25,6 +25,7 @@ from agent.hooks import Hooks
 from agent.live import ELSEWHERE, tenant_of
 from agent.state import Lease
 from serve.contracts import Role, Usage
+from serve.instruments import one_of
 
 logger = logging.getLogger("ray.serve.parley")
 
@@ -101,6 +102,7 @@ class Recorder:
 
     def entrypoint(self, job: str, identity: str, *, resumed: bool) -> None:
         """A replica takes the call."""
+        (metrics.CALLS_RESUMED if resumed else metrics.CALLS_BEGUN).add()
         self.record(events.Entrypoint, job=job, identity=identity, resumed=resumed)
 
     def resumed(self, messages: Sequence[Mapping[str, Any]], *, open_question: bool) -> None:
@@ -141,13 +143,16 @@ class Recorder:
         said, ends = self._messages, "" if reason in ELSEWHERE else reason
         if said or ends:
             self._tell(lambda backend: backend.save_conversation(said, ends))
-        self.record(events.Cleanup, reason=reason, seconds=round(self._clock() - self._began, 3))
+        seconds = self._clock() - self._began
+        metrics.count_end(reason, seconds)
+        self.record(events.Cleanup, reason=reason, seconds=round(seconds, 3))
         self._tell(lambda _: self._chronicle.flush())
 
     # What the call itself knows.
 
     def turn(self, turn: Mapping[str, Any]) -> None:
         """A turn is over: as `agent/turns.py` describes it."""
+        metrics.count_turn(turn)
         self.record(events.Turn, turn=dict(turn))
         # The same question has the same number on every replica, so a turn that two have told is stored once.
         self._tell(lambda backend: backend.save_conversation_turn(turn, f"question {self._question}"))
@@ -192,7 +197,7 @@ class Recorder:
         on("sip_dtmf_received", self._on_dtmf)
         on("connection_quality_changed", self._on_quality)
         on("active_speakers_changed", self._on_speakers)
-        on("reconnecting", lambda: self.record(events.Reconnecting))
+        on("reconnecting", self._on_reconnecting)
         on("reconnected", lambda: self.record(events.Reconnected))
         on("disconnected", lambda reason: self.record(events.Disconnected, reason=reason_name(reason)))
 
@@ -256,6 +261,10 @@ class Recorder:
     def _on_speakers(self, speakers: Sequence[rtc.Participant]) -> None:
         self.record(events.ActiveSpeakersChanged, identities=tuple(who.identity for who in speakers))
 
+    def _on_reconnecting(self) -> None:
+        metrics.RECONNECTS.add()
+        self.record(events.Reconnecting)
+
     # The session.
 
     def watch_session(self, session: AgentSession[Any]) -> None:
@@ -290,9 +299,11 @@ class Recorder:
         self.record(events.SpeechCreated, source=event.source, user_initiated=event.user_initiated)
 
     def _on_false(self, resumed: bool) -> None:
+        metrics.BARGE_INS.add(kind="false")
         self.record(events.AgentFalseInterruption, resumed=resumed)
 
     def _on_timeout(self, seconds: float) -> None:
+        metrics.UNHEARD.add()
         self.record(events.UserTranscriptionTimeout, speech_duration=seconds)
 
     def _on_tool(self, update: Any) -> None:
@@ -305,6 +316,7 @@ class Recorder:
             said = {"done": "ok"}.get(update.status, update.status)
             # The guard of tools knows better: LiveKit sees an answer even where it says that the tool was late.
             outcome = self._outcomes[name].popleft() if self._outcomes[name] else said
+            metrics.TOOLS.add(outcome=one_of(metrics.TOOL_OUTCOMES, str(outcome)))
             about = {"call_id": update.call_id, "name": name, "duration": round(time.monotonic() - began, 3)}
             self.record(events.ToolExecutionUpdated, update=update.type, **about, outcome=outcome)
 

@@ -14,6 +14,7 @@ import aiohttp
 from livekit import api
 from livekit.agents import utils
 
+from agent import metrics
 from agent.carrier import Carrier, Reservation
 from agent.config import CallRequest
 from agent.livekit import livekit_api, tell_room
@@ -84,6 +85,8 @@ class WaitingRoom:
             try:
                 while await self._state.waiting() and await self._state.lead(_QUEUE, self._dispatcher, LEAD_SECONDS):
                     await self._first()
+                # Nobody waits, or another dispatcher looks after them and says how many.
+                metrics.CALLS_WAITING.set(0)
             except (ParleyError, api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
                 logger.warning("the waiting room: %s", type(error).__name__)
                 await asyncio.sleep(1)  # what failed is given time to come back
@@ -129,6 +132,7 @@ class WaitingRoom:
             else:
                 await self._state.leave(room)
                 self._told.pop(room, None)
+        metrics.CALLS_WAITING.set(len(here))
         for place, room in enumerate(here, start=1):
             if self._told.get(room) != place:
                 await tell_room(livekit, room, {"status": "busy", "position": place})

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import ray.serve
 
-from serve import registry
+from serve import metrics, registry
 from serve.config import Batch, ModelConfig
 from serve.contracts import (
     BatchingSpeechToText,
@@ -38,10 +38,10 @@ from serve.contracts import (
     TranscribeRequest,
     Transcript,
     TranscriptionStream,
+    Usage,
     WarmingEngine,
 )
 from serve.errors import BadRequest, DeadlineExceeded, EngineFailed, ParleyError, StreamLost
-from serve.metrics import model_metrics
 from serve.work import TellsWork, Work
 
 logger = logging.getLogger("ray.serve")
@@ -64,7 +64,6 @@ class Replica:
     async def __init__(self, config: dict[str, Any]) -> None:
         self.config = ModelConfig.model_validate(config)
         self.engine: Engine = registry.create(self.config.engine, self.config.options)
-        self._metrics = model_metrics()
         self._ongoing = 0
         self._failures = 0
         started = time.perf_counter()
@@ -81,6 +80,9 @@ class Replica:
             loaded - started,
             time.perf_counter() - loaded,
         )
+        # From the start: what has not happened yet is 0 and not unknown.
+        metrics.ONGOING.set(0, model=self.config.name)
+        metrics.SLOTS.set(self.config.max_ongoing, model=self.config.name)
 
     async def warm_up(self) -> None:
         """Send one small request through the engine, so that no caller pays for the first."""
@@ -121,9 +123,9 @@ class Replica:
         labels = {"model": self.config.name, "method": method}
         started = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + context.timeout
-        outcome, first = "cancelled", True
+        outcome, first, told = "cancelled", True, False
         self._ongoing += 1
-        self._metrics.ongoing.set(self._ongoing, {"model": self.config.name})
+        metrics.ONGOING.set(self._ongoing, model=self.config.name)
         try:
             while True:
                 try:
@@ -133,8 +135,12 @@ class Replica:
                     break
                 if first:
                     first = False
-                    self._metrics.first_seconds.observe(time.perf_counter() - started, labels)
-                yield self._metered(chunk, time.perf_counter() - started)
+                    metrics.FIRST_CHUNK_SECONDS.observe(time.perf_counter() - started, **labels)
+                chunk = self._metered(chunk, time.perf_counter() - started)
+                if isinstance(chunk, Transcript | ChatChunk | SpeechChunk) and chunk.usage is not None:
+                    told = True
+                    metrics.count_usage(self.config.name, chunk.usage)
+                yield chunk
             outcome, self._failures = "ok", 0
         except TimeoutError:
             outcome = "deadline"
@@ -145,7 +151,7 @@ class Replica:
             outcome = error.code
             self._failures += isinstance(error, EngineFailed)
             raise
-        except Exception as error:
+        except Exception as error:  # an engine may raise anything: it is counted, and translated
             outcome = "EngineFailed"
             self._failures += 1
             # The type says enough: an engine's message can hold words of the conversation.
@@ -153,9 +159,14 @@ class Replica:
             raise EngineFailed(f"{self.config.name} failed ({type(error).__name__})") from None
         finally:
             self._ongoing -= 1
-            self._metrics.ongoing.set(self._ongoing, {"model": self.config.name})
-            self._metrics.requests.inc(1, {**labels, "outcome": outcome})
-            self._metrics.seconds.observe(time.perf_counter() - started, labels)
+            seconds = time.perf_counter() - started
+            metrics.ONGOING.set(self._ongoing, model=self.config.name)
+            metrics.REQUESTS.add(**labels, outcome=outcome)
+            metrics.REQUEST_SECONDS.observe(seconds, **labels)
+            if not told:
+                # Cut off, failed, or read ahead: it worked all the same.
+                worked = Usage(busy_seconds=seconds, gpu_seconds=seconds * self.config.resources.gpus)
+                metrics.count_usage(self.config.name, worked)
             await chunks.aclose()
 
     def _metered(self, chunk: T, seconds: float) -> T:
@@ -230,7 +241,7 @@ class SpeechRecognition(Replica):
                 if not request.last:
                     return Transcript(text, final=False)
                 transcript = await here.stream.finish()
-            except BaseException:
+            except BaseException:  # also when cancelled: a broken stream is not kept
                 await self._forget(request.stream)
                 raise
             await self._forget(request.stream)

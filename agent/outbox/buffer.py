@@ -9,6 +9,7 @@ import time
 from collections import deque
 from itertools import islice
 
+from agent import metrics
 from agent.outbox.store import Entry, Store
 from serve.errors import Unavailable
 from serve.records import RECORD_BYTES, AnyRecord
@@ -69,6 +70,7 @@ class Buffer:
             self._drop(safe, f"the store is away and {len(self._kept)} wait")
         else:
             self._kept.append((Entry(record.id, record.call, body), safe))
+            metrics.OUTBOX_BUFFERED.set(len(self._kept))
             self._bytes += len(body)
             self._empty.clear()
             self._more.set()
@@ -110,6 +112,7 @@ class Buffer:
                 self._bytes -= len(entry.body)
                 if not safe.done():
                     safe.set_result(True)
+            metrics.OUTBOX_BUFFERED.set(len(self._kept))
             if not self._kept:
                 self._more.clear()
                 self._empty.set()
@@ -124,6 +127,7 @@ class Buffer:
 
     def _drop(self, safe: asyncio.Future[bool], why: str, *, always: bool = False) -> None:
         self._dropped += 1
+        metrics.OUTBOX_DROPPED.add()
         if not safe.done():
             safe.set_result(False)
         self._tell(f"a record was dropped, {self._dropped} by now: {why}", always=always)

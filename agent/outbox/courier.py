@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 
 from pydantic import ValidationError
 
+from agent import metrics
 from agent.backend import Sink
 from agent.outbox.store import Store, Stored
 from serve.errors import BadRequest, Unavailable
@@ -24,6 +26,9 @@ LEAD_SECONDS = 15.0
 
 LOOK_SECONDS = 0.25
 """How often the store is looked at while there is nothing to do."""
+
+SHOW_SECONDS = 2.0
+"""How often what waits is counted while there is something."""
 
 PAUSE_SECONDS = (0.2, 10.0)
 
@@ -43,6 +48,7 @@ class Courier:
     def __init__(self, store: Store, sink: Sink, owner: str, lead: float = LEAD_SECONDS) -> None:
         self._store, self._sink, self._owner, self._lead = store, sink, owner, lead
         self._batch = BATCH
+        self._looked = 0.0
 
     async def run(self) -> None:
         """Deliver for as long as this task lives."""
@@ -69,6 +75,7 @@ class Courier:
         """
         taken = await self._store.take(self._owner, self._batch, self._lead)
         if not taken:
+            self._show(0, 0.0)
             return 0
         known: list[tuple[Stored, AnyRecord]] = []
         for stored in taken:
@@ -77,6 +84,7 @@ class Courier:
             except ValidationError:
                 await self._refuse(stored, "no record that is known here")
         if known:
+            await self._look(known[0][1])
             await self._deliver(known)
         return len(taken)
 
@@ -102,7 +110,20 @@ class Courier:
         except TimeoutError:
             raise Unavailable(f"the sink took longer than {DELIVER_SECONDS:.0f} s") from None
         await self._store.done([stored for stored, _ in known])
+        metrics.OUTBOX_DELIVERED.add(len(known))
+
+    async def _look(self, oldest: AnyRecord) -> None:
+        """Show what waits, now and then; whoever does not deliver shows nothing."""
+        now = time.monotonic()
+        if now - self._looked >= SHOW_SECONDS:
+            self._looked = now
+            self._show(await self._store.waiting(), max(0.0, time.time() - oldest.time))
+
+    def _show(self, waiting: int, age: float) -> None:
+        metrics.OUTBOX_WAITING.set(waiting)
+        metrics.OUTBOX_AGE.set(age)
 
     async def _refuse(self, stored: Stored, reason: str) -> None:
+        metrics.OUTBOX_SET_ASIDE.add()
         logger.error("a record is set aside, position %s: %s", stored.position, reason)
         await self._store.set_aside(stored, reason)

@@ -56,6 +56,8 @@ return redis.call('XDEL', KEYS[1], unpack(ARGV))
 """
 )
 
+_WAITING = Script("return redis.call('XLEN', KEYS[1])")
+
 _SET_ASIDE = Script(
     """
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'position', ARGV[1], 'body', ARGV[2], 'reason', ARGV[3])
@@ -104,6 +106,10 @@ class RedisStore:
         await self._run(
             _SET_ASIDE, [self._stream, self._refused], taken.position, taken.body, reason, str(REFUSED_MOST)
         )
+
+    async def waiting(self) -> int:
+        """Return how many records are not done."""
+        return int(await self._run(_WAITING, [self._stream]))
 
     async def aclose(self) -> None:
         """Let go of the connections."""

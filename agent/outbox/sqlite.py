@@ -90,6 +90,14 @@ class SqliteStore:
 
         await self._do(work)
 
+    async def waiting(self) -> int:
+        """Return how many records are not done."""
+
+        def work(database: sqlite3.Connection) -> int:
+            return database.execute("SELECT COUNT(*) FROM records").fetchone()[0]
+
+        return await self._do(work, write=False)
+
     async def aclose(self) -> None:
         """Close the file."""
         self._thread.submit(self._close)

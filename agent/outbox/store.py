@@ -57,6 +57,10 @@ class Store(Protocol):
         """Keep a record that cannot be delivered where a person finds it, out of the others' way."""
         ...
 
+    async def waiting(self) -> int:
+        """Return how many records are not done."""
+        ...
+
     async def aclose(self) -> None:
         """Free connections and files."""
         ...

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api import metrics
 from api.db.tables import Call, Participant, Usage
 from api.records.prices import CALL, Prices
 
@@ -63,14 +65,16 @@ async def bill_minutes(session: AsyncSession, call: Call, prices: Prices) -> Non
         row = Usage(id=name, tenant_id=call.tenant_id, call_id=call.id, assistant=call.assistant, cost=0)
         row.day, row.role, row.model = call.live_at.date(), CALL, CALL
         session.add(row)
-    call.cost -= row.cost
+    before = row.cost
+    call.cost -= before
     row.amounts = {"minutes": round(seconds / 60, 6)}
     row.cost, row.price_date = prices.cost(CALL, row.amounts, row.day)
     row.currency = prices.currency
-    charge(call, row)
+    charge(call, row, before)
 
 
-def charge(call: Call, row: Usage) -> None:
-    """Add a row of usage to what a call costs."""
+def charge(call: Call, row: Usage, before: Decimal = Decimal(0)) -> None:
+    """Add a row of usage to what a call costs; of one that is written anew, its cost `before` was taken off already."""
+    metrics.charged(row, float(row.cost - before))
     call.cost += row.cost
     call.currency = call.currency or row.currency

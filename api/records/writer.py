@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api import metrics
 from api.db.tables import Assistant, Call, CallEvent, DeletedCall, File, Participant, Turn, Usage
 from api.records.prices import Prices
 from api.records.rows import bill_minutes, charge, end, insert_new
@@ -231,6 +232,7 @@ async def late_usage(session: AsyncSession, gone: DeletedCall, told: Sequence[An
             row = usage_row(record, moment(record.time), prices, gone.assistant, of)
             if await session.get(Usage, row.id) is None:
                 session.add(row)
+                metrics.charged(row, float(row.cost))
 
 
 async def named(session: AsyncSession, tenant: str, asked: str) -> dict[str, Any]:

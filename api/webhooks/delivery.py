@@ -25,6 +25,7 @@ from api.access.audit import SYSTEM
 from api.db import Database
 from api.db.tables import AuditEntry, WebhookEndpoint, WebhookMessage
 from api.db.types import first_id, now
+from api.metrics import WEBHOOK_ATTEMPTS
 from api.webhooks.addresses import CheckedTransport, Refused
 from api.webhooks.config import WebhooksConfig
 
@@ -221,6 +222,7 @@ class Courier:
             if outcome.gone or (dead and await _given_up(session, endpoint, at)):
                 await _disable(session, endpoint, outcome.problem, at)
             await session.commit()
+        WEBHOOK_ATTEMPTS.add(outcome="delivered" if outcome.delivered else "dead" if dead else "failed")
         if not outcome.delivered:
             logger.info("webhook message %s: attempt %d: %s", row.id, row.attempts, outcome.problem)
 

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("serve", "agent", "api", "cluster")
 FROM_SERVE = {
-    f"serve.{name}" for name in ("client", "contracts", "errors", "config", "settings", "assistant", "records")
+    f"serve.{name}" for name in ("client", "contracts", "errors", "config", "settings", "assistant", "records", "instruments")
 }
-"""The last two are what the call plane and the backend have in common."""
+"""The last three are what the call plane and the backend have in common."""
 
 BASE = {
     f"serve.{name}"
