@@ -30,6 +30,7 @@ from api.config import ApiConfig
 from api.db import Database, migrate, open_database
 from api.depth import DepthLimit
 from api.headers import Headers
+from api.metrics import show_webhooks
 from api.openai import chat, models, speech, transcriptions, unknown
 from api.openai.catalog import Catalog
 from api.openai.errors import PREFIX
@@ -134,6 +135,7 @@ def create_app(
     courier = Courier(app.state.database, config.webhooks)
     app.state.background.every(1, "delivering webhooks", courier.deliver)
     app.state.background.every(600, "forgetting webhooks", courier.forget)
+    app.state.background.every(15, "counting webhooks", partial(show_webhooks, app.state.database))
     retention = Retention(app.state.database, app.state.storage, app.state.prices)
     app.state.background.every(600, "deleting old calls", retention.once)
     app.state.following = Following(dispatchers)

@@ -23,6 +23,7 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 
+from serve import metrics
 from serve.circuit import Circuit
 from serve.config import DEPLOYMENTS, Routes
 from serve.contracts import (
@@ -225,7 +226,7 @@ class Models:
         order = (context.model,) if context.model else route.order(context.call)
         if not context.model and (chosen := self._chosen.get(role)):
             order = tuple(dict.fromkeys((chosen, *order)))
-        return _Tries(order, route.patience, context.timeout, self._shared.circuit)
+        return _Tries(role, order, route.patience, context.timeout, self._shared.circuit)
 
     async def _unary(self, role: Role, method: str, *request: Any, context: RequestContext, once: bool = False) -> Any:
         tries = self._tries(role, context)
@@ -288,6 +289,7 @@ class _Tries:
     """The tries of one request: replicas of one model, then the models that stand by, within one deadline.
 
     Args:
+        role: For the count of failures.
         order: Models to ask; those that only failed of late are left out while there are others.
         patience: Seconds until a model's next sign, where another stands by.
         timeout: Seconds for everything.
@@ -295,8 +297,9 @@ class _Tries:
     """
 
     def __init__(
-        self, order: tuple[str, ...], patience: float, timeout: float, circuit: Callable[[str], Circuit]
+        self, role: Role, order: tuple[str, ...], patience: float, timeout: float, circuit: Callable[[str], Circuit]
     ) -> None:
+        self._role: Role = role
         self._circuit = circuit
         self._clock = asyncio.get_running_loop().time
         self._patience = patience
@@ -334,16 +337,20 @@ class _Tries:
         if error.elsewhere:
             self._circuit(self.model).failed()
         if over or late or not error.elsewhere:
+            metrics.failed(self._role, self.model, error.code)
             raise error from raw
         if error.retryable and self._count < ATTEMPTS and self._clock() + pause < self.patience_ends:
             self._count += 1
+            metrics.retried(self.model, error.code)
             logger.warning("%s on %s: trying again (%d of %d)", error.code, self.model, self._count, ATTEMPTS)
             await asyncio.sleep(pause)
         elif self._left:
             failed = self.model
             self._next()
+            metrics.fell_back(failed, self.model, error.code)
             logger.warning("%s on %s: asking %s instead", error.code, failed, self.model)
         else:
+            metrics.failed(self._role, self.model, error.code)
             raise error from raw
 
     def _next(self) -> None:
