@@ -35,6 +35,12 @@ class Line(Robot):
         self.asked = self.unanswered = 0
         self._source: rtc.AudioSource | None = None
 
+    async def aclose(self) -> None:
+        """Hang up; the source that sends silence by itself ends, too."""
+        await super().aclose()
+        if self._source is not None:
+            await self._source.aclose()
+
     async def _microphone(self, source: rtc.AudioSource) -> None:
         self._source = source
 
