@@ -36,7 +36,8 @@ def fail(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON object."""
-    print(json.dumps(value, indent=2))
+    # Flushed: a native library that aborts at the very end of the process must not take the figures with it.
+    print(json.dumps(value, indent=2), flush=True)
 
 
 class Story:
