@@ -52,13 +52,15 @@ export function Badge({ kind, children }: { kind: "live" | "quiet" | "warn"; chi
 
 const SECONDS_IN = { minute: 60, hour: 3600, day: 86400 };
 
-/** A moment as people say it: "14:05:09" today, "24 Nov, 14:05" before. The full time is in the title. */
+/** A moment as people say it: "14:05:09" today, "24 Nov, 14:05" this year, else with the year. The title has it in full. */
 export function When({ at }: { at: string }) {
   const then = new Date(at);
-  const today = then.toDateString() === new Date().toDateString();
+  const now = new Date();
+  const today = then.toDateString() === now.toDateString();
+  const year = then.getFullYear() === now.getFullYear() ? {} : ({ year: "numeric" } as const);
   const text = today
     ? then.toLocaleTimeString()
-    : then.toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+    : then.toLocaleString(undefined, { day: "numeric", month: "short", ...year, hour: "2-digit", minute: "2-digit" });
   return (
     <time dateTime={at} title={then.toLocaleString()}>
       {text}

@@ -156,7 +156,7 @@ function By({ what, title, window }: { what: "assistant" | "model"; title: strin
   const groups = merged(useAll(what, window), what);
   if (groups === null || groups.length === 0) return null;
   return (
-    <section aria-labelledby={`by-${what}`}>
+    <section>
       <h2 id={`by-${what}`}>{title}</h2>
       <div className="scroll" tabIndex={0} role="region" aria-labelledby={`by-${what}`}>
         <table className="table">
