@@ -21,8 +21,9 @@ class TurnLog:
     A turn is a JSON object: `turn` (1, 2, ...), `heard`, `answer` (as far as it was heard), `interrupted`, `typed`,
     `voice_to_voice_ms` (end of speech, or the typed message, to the first sound), `stages` (what each took),
     `timeline` (when each was, `from_ms` and `to_ms` after the end of speech: they overlap), `times` (seconds since 1970
-    of the question and of the answer, as pairs; what is not known is null), `models` (who answered, by role),
-    `retries`, `fallback` (by role, who stood in, or null), `error`.
+    of the question and of the answer, as pairs; what is not known is null), `words` (how many the answer has), `models`
+    (who answered, by role), `asked` (who was to answer, of the roles that were needed), `retries`, `fallback` (by role,
+    who stood in, or null), `error`.
 
     Args:
         session: Whose turns.
@@ -89,13 +90,14 @@ class TurnLog:
         typed = not self._transcribed
         self._count += 1
         service = self._models.service()
+        whole = f"{self._heard} {answer}".strip()
         to_sound = metrics.get("e2e_latency")
         if to_sound is None and typed and self._spoke_at >= self._asked_at:
             to_sound = self._spoke_at - self._asked_at
         turn: Turn = {
             "turn": self._count,
             "heard": self._asked.text_content or "",
-            "answer": f"{self._heard} {answer}".strip(),
+            "answer": whole,
             "interrupted": interrupted,
             "typed": typed,
             "voice_to_voice_ms": _ms(to_sound),
@@ -107,7 +109,9 @@ class TurnLog:
             },
             "timeline": self._timeline(asked, typed=typed),
             "times": self._times(asked, metrics, typed=typed),
+            "words": len(whole.split()),
             "models": service.models,
+            "asked": service.asked,
             "retries": service.retries,
             "fallback": service.fallbacks or None,
             "error": error,

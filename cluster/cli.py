@@ -11,6 +11,7 @@ import typer
 
 from cluster.accounts_cli import keys, tenants
 from cluster.bench.cli import app as bench
+from cluster.change_cli import add_to as add_changes
 from cluster.db_cli import db
 from serve.errors import ParleyError
 
@@ -64,19 +65,7 @@ def down(as_json: Annotated[bool, JSON] = False) -> None:
     commands.down(as_json)
 
 
-@app.command()
-def deploy(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a path to its YAML.")],
-    overrides: Annotated[list[str] | None, SET] = None,
-    as_json: Annotated[bool, JSON] = False,
-) -> None:
-    """Change the cluster that is up to a profile, without breaking a call.
-
-    Example: parley deploy my.yaml
-    """
-    from cluster import commands
-
-    commands.deploy(profile, list(overrides or ()), as_json)
+add_changes(app)
 
 
 @app.command()

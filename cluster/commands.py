@@ -109,32 +109,6 @@ def down(as_json: bool) -> None:
         console.out().print("stopped" + (f"; {ended} processes were left over from a crash" if ended else ""))
 
 
-def deploy(profile: str, overrides: list[str], as_json: bool) -> None:
-    """Bring the cluster that is up to a profile.
-
-    Raises:
-        ParleyError: It did not come up; what ran before goes on running.
-    """
-    from cluster import apply
-
-    story = Story(quiet=as_json)
-    try:
-        settings = profiles.load(profile, overrides, here=True)
-        fetch_.fetch(fetch_.wanted(needs.references(settings)), story)
-        changes = apply.apply(settings, profile, story)
-    finally:
-        story.close()
-    if as_json:
-        console.print_json(changes)
-        return
-    out = console.out()
-    for what, names in changes.items():
-        if names:
-            out.print(f"{what:<8} {', '.join(names)}", markup=False)
-    if not any(changes.values()):
-        out.print("nothing to change")
-
-
 def fetch(profile: str, overrides: list[str], as_json: bool) -> None:
     """Bring what a profile needs from the hub onto this machine.
 

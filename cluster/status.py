@@ -10,6 +10,7 @@ from cluster import state
 from cluster.deploy import Serve
 from cluster.profile import Profile
 from cluster.state import State
+from serve.config import Routes
 from serve.errors import ParleyError
 from serve.settings import settings
 
@@ -69,6 +70,23 @@ def gather(run: State) -> dict[str, Any]:
         routes = _live_routes(config) or routes
     routes = {role: route["default"] for role, route in routes.items()}
     return {"addresses": run.addresses, "models": models, "routes": routes, "calls": _calls(run)}
+
+
+def routes(run: State) -> Routes | None:
+    """Return the routes that were deployed; None where nothing has any.
+
+    Args:
+        run: The run that is up.
+
+    Raises:
+        ParleyError: The Ray dashboard does not answer.
+    """
+    serve = Serve(run.addresses.get("dashboard") or "")
+    try:
+        found = [live for config in serve.configs().values() if (live := _live_routes(config))]
+    finally:
+        serve.close()
+    return Routes.model_validate(found[0]) if found else None
 
 
 def _role(engine: str) -> str:

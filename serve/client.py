@@ -25,7 +25,7 @@ from ray.serve.exceptions import (
 
 from serve import metrics
 from serve.circuit import Circuit
-from serve.config import DEPLOYMENTS, Routes
+from serve.config import DEPLOYMENTS, Route, Routes
 from serve.contracts import (
     ROLES,
     Capabilities,
@@ -114,11 +114,13 @@ class Service:
         models: The model that answered, by role.
         retries: Requests that had to be sent again, to the same model or another.
         fallbacks: By role, the model that answered in place of the one that was to be asked.
+        asked: By role, the model that was to be asked; of the roles that were needed.
     """
 
     models: dict[Role, str]
     retries: int
     fallbacks: dict[Role, str]
+    asked: dict[Role, str]
 
 
 class _Shared:
@@ -152,6 +154,8 @@ class Models:
         self._served: dict[Role, str] = {}
         self._retries = 0
         self._fallbacks: dict[Role, str] = {}
+        self._asked: dict[Role, str] = {}
+        self._sides: dict[Role, str] | None = None
         self.used: Callable[[Role, str, Usage], None] = lambda role, model, usage: None
         """Told what each answer took, of which model."""
 
@@ -160,6 +164,7 @@ class Models:
         view = Models.__new__(Models)
         view._shared = self._shared
         view._begin(dict(chosen))
+        view._sides = {}
         return view
 
     def choose(self, chosen: Mapping[Role, str]) -> None:
@@ -169,8 +174,8 @@ class Models:
 
     def service(self) -> Service:
         """Return who served since this was last asked, and what went wrong on the way."""
-        served = Service({role: self.model(role) for role in ROLES}, self._retries, self._fallbacks)
-        self._retries, self._fallbacks = 0, {}
+        served = Service({role: self.model(role) for role in ROLES}, self._retries, self._fallbacks, self._asked)
+        self._retries, self._fallbacks, self._asked = 0, {}, {}
         return served
 
     def update(self, routes: Routes) -> None:
@@ -223,10 +228,16 @@ class Models:
 
     def _tries(self, role: Role, context: RequestContext) -> _Tries:
         route = self._shared.routes.route(role)
-        order = (context.model,) if context.model else route.order(context.call)
-        if not context.model and (chosen := self._chosen.get(role)):
-            order = tuple(dict.fromkeys((chosen, *order)))
+        order = (context.model,) if context.model else self._order(role, route, context.call)
+        self._asked[role] = order[0]
         return _Tries(role, order, route.patience, context.timeout, self._shared.circuit)
+
+    def _order(self, role: Role, route: Route, call: str) -> tuple[str, ...]:
+        """Return whom to ask; the view of a call stays on its side while shares change."""
+        order = route.order(call, self._sides.get(role) if self._sides else None)
+        if self._sides is not None:
+            self._sides[role] = order[0]
+        return tuple(dict.fromkeys((self._chosen.get(role) or order[0], *order)))
 
     async def _unary(self, role: Role, method: str, *request: Any, context: RequestContext, once: bool = False) -> Any:
         tries = self._tries(role, context)

@@ -15,6 +15,8 @@ from cluster.config import LiveKitConfig
 
 pytestmark = pytest.mark.unit
 
+CHANGES = ("deploy", "swap", "routes", "rollback")
+
 
 def parley(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -26,7 +28,7 @@ def parley(home: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "doctor", "models", "fetch"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "doctor", "models", "fetch", *CHANGES])
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
     result = parley(tmp_path, command, "--help")
     assert result.returncode == 0

@@ -303,3 +303,25 @@ def test_shares_of_calls_are_kept_and_a_call_stays_on_its_side() -> None:
     assert sides == [route.order(f"call-{number}") for number in range(2000)]
     assert 0.2 < sum(side[0] == "b" for side in sides) / 2000 < 0.3
     assert {side for side in sides if side[0] == "b"} == {("b", "a", "c")}
+
+
+def test_a_call_stays_on_its_side_while_shares_change() -> None:
+    few, many = Route(default="a", weights={"b": 0.1}), Route(default="a", weights={"b": 0.5})
+    call = next(name for name in map("call-{}".format, range(1000)) if few.order(name) != many.order(name))
+    assert few.order(call) == ("a",)
+    assert many.order(call) == ("b", "a")
+    assert many.order(call, "a") == ("a",)
+    assert Route(default="b").order(call, "a") == ("b",), "a model that takes no calls any more keeps none"
+
+
+async def test_a_call_in_progress_stays_on_its_side_and_says_who_was_asked() -> None:
+    client, _ = standby(a=[Transcript("1"), Transcript("2"), Transcript("3")], b=[Transcript("new")])
+    routes = {"llm": "b", "tts": "t"}
+    begun = client.choosing({})
+    await begun.transcribe(UTTERANCE, CONTEXT)
+    client.update(Routes.model_validate({"stt": {"default": "a", "weights": {"b": 1.0}}, **routes}))
+    await begun.transcribe(UTTERANCE, CONTEXT)
+    assert begun.service().asked == {"stt": "a"}
+    later = client.choosing({})
+    assert (await later.transcribe(UTTERANCE, CONTEXT)).model == "b"
+    assert later.service().asked == {"stt": "b"}
