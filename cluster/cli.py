@@ -44,6 +44,7 @@ def up(
     overrides: Annotated[list[str] | None, SET] = None,
     as_json: Annotated[bool, JSON] = False,
     no_call: Annotated[bool, typer.Option("--no-call", help="Place no call to itself.")] = False,
+    monitoring: Annotated[bool, typer.Option("--monitoring", help="With Prometheus, and Grafana if here.")] = False,
 ) -> None:
     """Start a cluster on this machine, place a call to it, and stay until Ctrl-C.
 
@@ -51,7 +52,8 @@ def up(
     """
     from cluster import commands
 
-    commands.up(profile, list(overrides or ()), detach=detach, as_json=as_json, call=not no_call)
+    given = [*(overrides or ()), *(["monitoring.enabled=true"] if monitoring else ())]
+    commands.up(profile, given, detach=detach, as_json=as_json, call=not no_call)
 
 
 @app.command()

@@ -37,3 +37,11 @@ class RayConfig(Strict):
     )
     num_gpus: int = Field(default=0, ge=0)
     object_store_mb: int = Field(default=200, ge=80)
+
+
+class MonitoringConfig(Strict):
+    """The Prometheus that `up` starts, and the Grafana, where one is installed."""
+
+    enabled: bool = Field(default=False, description="As `parley up --monitoring`")
+    prometheus_port: Port = Field(default=9090, ge=1, le=65535, description="Loopback")
+    grafana_port: Port = Field(default=3000, ge=1, le=65535, description="Loopback")

@@ -19,7 +19,7 @@ from agent import tool_names
 from agent.config import AgentConfig
 from api.config import ApiConfig
 from cluster import needs, positions
-from cluster.config import LiveKitConfig, RayConfig
+from cluster.config import LiveKitConfig, MonitoringConfig, RayConfig
 from cluster.positions import Document, dotted
 from serve import registry
 from serve.config import ModelConfig, Routes, Strict
@@ -36,6 +36,7 @@ class Profile(Strict):
     api: ApiConfig = Field(default_factory=ApiConfig)
     livekit: LiveKitConfig = Field(default_factory=LiveKitConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
+    monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig)
 
     def model(self, name: str) -> ModelConfig:
         """Return the catalog entry of a name."""

@@ -10,12 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cluster import doctor, livekit
 from cluster.console import Story, fail
+from cluster.monitoring import run as monitoring
 from cluster.up import Step
 from serve.errors import EngineMissing, ParleyError
 
@@ -35,7 +37,12 @@ def main() -> None:
         ("page", _page),
     ]
     if tests:
-        steps += [("chromium", _chromium), ("redis-server", _redis), ("postgresql", _postgres)]
+        steps += [
+            ("chromium", _chromium),
+            ("redis-server", _redis),
+            ("postgresql", _postgres),
+            ("prometheus", _prometheus),
+        ]
     try:
         for name, step in steps:
             _run(name, step, story)
@@ -164,6 +171,27 @@ def _postgres(say: Callable[[str], None]) -> str | None:
     return "installed"
 
 
+def _prometheus(say: Callable[[str], None]) -> str | None:
+    """Bring Debian's Prometheus without its service, which would listen on every interface from then on."""
+    if monitoring.find("prometheus") and monitoring.find("promtool"):
+        return None
+    apt, place = shutil.which("apt-get"), monitoring.brought_to()
+    if not apt:
+        return "there is no apt-get here: the tests of alerts and of `up --monitoring` are skipped"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix="prometheus-") as folder:
+            say("apt-get download prometheus")
+            _call([apt, "download", "-q", "prometheus"], dict(os.environ), timeout=300, folder=Path(folder))
+            (package,) = Path(folder).glob("prometheus_*.deb")
+            _call(["dpkg-deb", "-x", str(package), f"{folder}/files"], dict(os.environ), timeout=60)
+            shutil.rmtree(place, ignore_errors=True)
+            Path(folder, "files").rename(place)
+    except (ParleyError, ValueError) as error:
+        return f"prometheus cannot be had ({error}): the tests of alerts and of `up --monitoring` are skipped"
+    return "brought"
+
+
 def _apt(packages: list[str], say: Callable[[str], None]) -> None:
     """Install Debian packages.
 
@@ -182,13 +210,13 @@ def _apt(packages: list[str], say: Callable[[str], None]) -> None:
     _call([*root, apt, "install", "-qy", "--no-install-recommends", *packages], environment, timeout=600)
 
 
-def _call(command: list[str], environment: dict[str, str], timeout: float) -> None:
-    """Run a command in the page's folder, silently; its last lines are in the error when it fails."""
+def _call(command: list[str], environment: dict[str, str], timeout: float, folder: Path | None = None) -> None:
+    """Run a command in the page's folder or another, silently; its last lines are in the error when it fails."""
     try:
         result = subprocess.run(  # noqa: S603
             command,
             env=environment,
-            cwd=WEB if WEB.exists() else ROOT,
+            cwd=folder or (WEB if WEB.exists() else ROOT),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

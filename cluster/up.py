@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from cluster import livekit, processes, ray_head, state
 from cluster.deploy import Application, Serve, follow
+from cluster.monitoring import run as monitoring
 from cluster.processes import Port
 from cluster.profile import Profile
 from cluster.state import Recorded, State
@@ -96,6 +97,8 @@ class Cluster:
                 raise ParleyError(f"a cluster is up already ({page}): `parley status` shows it, `parley down` ends it")
             if before:
                 self._say(Step("clean up after a crash", 0.0, f"{state.clean_up(before)} processes ended"))
+            if self.profile.monitoring.enabled:
+                monitoring.check()
             processes.check_ports(ports(self.profile))
             self.folder = state.new_folder(self.run_id)
             (self.folder / "logs").mkdir()
@@ -163,6 +166,8 @@ class Cluster:
                 if isinstance(error, TimeoutError):
                     raise ParleyError("Ray's head did not start in time: is this machine busy?") from None
                 raise
+        if self.profile.monitoring.enabled:
+            self._timed("monitoring", self._start_monitoring)
         serve = Serve(self.addresses["dashboard"] or "")
         try:
             self._timed("serve", lambda: serve.put(composed))
@@ -218,6 +223,8 @@ class Cluster:
                 "LIVEKIT_API_KEY": self.keys.key,
                 "LIVEKIT_API_SECRET": self.keys.secret,
             }
+        if self.profile.monitoring.enabled:
+            environment |= monitoring.environment(self.profile.monitoring, self.folder)
         self._check_cancelled()
         self._head = self._spawn("ray", [sys.executable, "-m", ray_head.__name__], environment, talk=True)
         assert self._head.stdin
@@ -233,6 +240,15 @@ class Cluster:
         if line.strip() != b"ready":
             tail = "\n".join((self.folder / "logs" / "ray.log").read_text(errors="replace").splitlines()[-8:])
             raise ParleyError(f"Ray's head did not start:\n{tail}")
+
+    def _start_monitoring(self) -> None:
+        settings = self.profile.monitoring
+        self._spawn("prometheus", monitoring.prometheus(settings, self.profile.ray, self.folder), dict(os.environ))
+        command = monitoring.grafana(settings, self.folder)
+        if command:
+            self._spawn("grafana", command, dict(os.environ))
+        else:
+            self._say(Step("monitoring", detail=monitoring.GRAFANA_ADVICE))
 
     def _spawn(
         self, name: str, command: list[str], environment: dict[str, str], talk: bool = False
@@ -298,11 +314,13 @@ class Cluster:
         page = f"http://{host}:{self.profile.api.port}"
         return {
             "page": f"{page}/",
+            "console": f"{page}/console",
             "api": page,
             "docs": f"{page}/api/docs",
             "openai": f"{page}/v1",
             "dashboard": f"http://{HOST}:{self.profile.ray.dashboard_port}",
             "livekit": os.environ.get("LIVEKIT_URL") or f"ws://{HOST}:{self.profile.livekit.port}",
+            **(monitoring.addresses(self.profile.monitoring) if self.profile.monitoring.enabled else {}),
         }
 
 
@@ -319,4 +337,6 @@ def ports(profile: Profile) -> list[Port]:
         Port(ray.haproxy_metrics_port, "HAProxy's metrics", "ray.haproxy_metrics_port"),
         Port(ray.haproxy_stats_port, "HAProxy's statistics", "ray.haproxy_stats_port"),
     ]
+    if profile.monitoring.enabled:
+        found += monitoring.ports(profile.monitoring)
     return found if os.environ.get("LIVEKIT_URL") else [*found, *livekit.ports(profile.livekit)]
