@@ -19,6 +19,7 @@ from agent.outbox import Courier
 from agent.outbox.handle import HandleSink
 from agent.outbox.sqlite import SqliteStore
 from agent.outbox.store import Entry
+from api import metrics
 from api.db import Database, session_of
 from api.db.tables import Assistant, Call, DeletedCall, File, Participant, StoredRecord, Tenant, Turn, Usage
 from api.db.tables import WebhookEndpoint as Endpoint
@@ -28,15 +29,17 @@ from api.records.deletion import delete_call
 from api.records.retention import Retention
 from api.records.rows import end, locked
 from api.records.sink import RecordSink
+from api.records.writer import Writer
 from serve.contracts import Usage as Used
 from serve.errors import BadRequest, Unavailable
 from tests.conftest import ROOT
 from tests.contract.calls_told import BEGAN, PRICES, Told, stored, telling, turn, whole_call
+from tests.counted import Counted, counted
 from tests.databases import database, database_url, postgres
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(90)]
 
-__all__ = ["database", "database_url", "postgres"]
+__all__ = ["counted", "database", "database_url", "postgres"]
 
 
 @pytest_asyncio.fixture
@@ -78,6 +81,25 @@ async def test_a_whole_call_is_stored_with_its_summary(database: Database, sink:
     assert [(row["name"], row["text"], row["status"]) for row in found["files"]] == [("prices.csv", "a,b", "ready")]
     events = ["call.started", "turn.completed", "file.ready", "turn.completed", "call.ended"]
     assert sorted(found["webhooks"]) == sorted(events)
+
+
+async def test_what_a_call_costs_is_counted_once_and_when_it_is_written(
+    sink: RecordSink, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = whole_call("counted")
+    await sink.store(told.bodies)
+    await sink.store(told.bodies)
+    spent = [sum(values) for (name, _), values in counted.values.items() if name == metrics.COST.name]
+    assert sum(spent) == pytest.approx(0.00590699)
+    counted.values.clear()
+
+    async def fail(writer: Writer) -> None:
+        raise Unavailable("the database went away")
+
+    monkeypatch.setattr(Writer, "finish", fail)
+    with pytest.raises(Unavailable):
+        await sink.store(whole_call("undone").bodies)
+    assert not counted.values, "what was not written costs nothing"
 
 
 async def test_what_is_delivered_often_in_any_pieces_and_by_two_at_once_is_stored_once(

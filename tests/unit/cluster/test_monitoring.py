@@ -1,4 +1,4 @@
-"""Dashboards show what code exports, all of it and nothing else; operations.md has each metric; who runs them is told."""
+"""Dashboards show what code exports, all of it and nothing else; operations.md has each metric; who runs them."""
 
 from __future__ import annotations
 
