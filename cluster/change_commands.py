@@ -21,6 +21,9 @@ from cluster.profile import Profile
 from serve.contracts import ROLES, Role
 from serve.errors import ConfigError, ParleyError
 
+PUT_SECONDS = 600.0
+"""A change follows three steps of at most 180 s each (`cluster.deploy.follow`)."""
+
 
 def deploy(profile: str, overrides: list[str], *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Show what going to a profile does, ask, and do it.
@@ -92,9 +95,13 @@ def swap(
             before = history.here(name, running.model_dump(mode="json")).number
 
             async def put(profile: Profile, what: str) -> None:
-                # A thread that was begun is waited for: half a change would be nobody's.
-                work = asyncio.to_thread(change.make, profile, name, "swap", what, story, before)
-                await asyncio.shield(work)
+                work = asyncio.ensure_future(asyncio.to_thread(change.make, profile, name, "swap", what, story, before))
+                try:
+                    await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    # Nothing stops the thread: what it began is done before anything else is put.
+                    await asyncio.wait([work], timeout=PUT_SECONDS)
+                    raise
 
             outcome = asyncio.run(swaps.Swap(running, asked, put, source, story.note).run())
         finally:

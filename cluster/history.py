@@ -78,8 +78,14 @@ def find(changes: list[Change], number: int | None) -> Change:
     Raises:
         ConfigError: There is no such entry.
     """
-    wanted = number if number is not None else changes[-1].before if changes else None
-    found = next((change for change in changes if change.number == wanted), None)
+    known = {change.number: change for change in changes}
+    if number is not None:
+        found = known.get(number)
+    else:
+        found = known.get(changes[-1].before or 0) if changes else None
+        # A swap that was rolled back has left nothing to undo: further back, to what was different.
+        while found is not None and found.settings == changes[-1].settings:
+            found = known.get(found.before or 0)
     if found is None and number is None:
         raise ConfigError("nothing ran before; `parley routes` shows what is known")
     if found is None:

@@ -25,6 +25,7 @@ HALF = 0.5
 """The second step; after it there is no old side to compare with, so the third one is all calls."""
 
 POLL_SECONDS = 5.0
+TELL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,8 @@ class Swap:
                 self._say(f"at {share:.0%}: {judged.why}")
             await self._put(promoted(self._running, asked), f"{title}, all calls")
         except BaseException as error:  # also Ctrl-C: nobody watches over the shares any more
-            if begun:
+            # A first step that did not come up has changed nothing; one that was broken off may have.
+            if begun or not isinstance(error, ParleyError):
                 await self._back(title, str(error) if isinstance(error, ParleyError) else "it was broken off")
             raise
         return self._ended(True, self._judged[-1][1].why)
@@ -204,7 +206,7 @@ class Swap:
     async def _watch(self, since: float) -> Judgement:
         """Wait until the turns of a step decide, or its time is over."""
         gate, asked = self._asked.gate, self._asked
-        until, looks, told = since + gate.max_minutes * 60, 0, ""
+        until, looks, told, said = since + gate.max_minutes * 60, 0, "", 0.0
         while True:
             turns = await self._source.since(since, asked.role)
             old = [turn for turn in turns if turn.model == asked.old]
@@ -223,6 +225,8 @@ class Swap:
             if over:
                 reason = told or f"at least {gate.min_turns} turns of {gate.min_calls} calls are needed of each"
                 return Judgement("roll back", f"not decided within {gate.max_minutes:g} minutes ({count}): {reason}")
-            self._say(count)
+            if time.monotonic() - said >= TELL_SECONDS:
+                said = time.monotonic()
+                self._say(count)
             # Turns are stored by other processes, which tell nobody.
             await asyncio.sleep(min(self._poll, max(0.0, until - time.time())))

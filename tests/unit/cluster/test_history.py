@@ -43,6 +43,14 @@ def test_rolling_back_goes_one_change_further_each_time() -> None:
     assert back.number == 4
 
 
+def test_a_swap_that_was_rolled_back_leaves_nothing_to_undo() -> None:
+    first = history.here("local", {"n": 1})
+    second = history.note("deploy", "b", "", first.number, {"n": 2})
+    for settings in ({"n": 3}, {"n": 4}, {"n": 2}):
+        history.note("swap", "b", "", second.number, settings)
+    assert history.find(history.read(), None) == first
+
+
 def test_an_unknown_change_and_an_empty_history_are_said() -> None:
     with pytest.raises(ConfigError, match="nothing ran before"):
         history.find(history.read(), None)

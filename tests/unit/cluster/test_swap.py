@@ -100,6 +100,25 @@ async def test_what_does_not_come_up_needs_no_way_back(running: Profile) -> None
         await Swap(running, asked(running), refuse, FakeSource([]), lambda _: None).run()
 
 
+async def test_who_breaks_it_off_while_it_comes_up_goes_back_too(running: Profile) -> None:
+    put: list[Profile] = []
+    begun = asyncio.Event()
+
+    async def take(profile: Profile, why: str) -> None:
+        put.append(profile)
+        if len(put) == 1:
+            begun.set()
+            await asyncio.Event().wait()
+
+    work = asyncio.create_task(Swap(running, asked(running), take, FakeSource([]), lambda _: None).run())
+    async with asyncio.timeout(5):
+        await begun.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    assert put[1:] == [running]
+
+
 async def test_who_breaks_it_off_leaves_no_share_behind(running: Profile) -> None:
     put: list[Profile] = []
     shared = asyncio.Event()
