@@ -112,9 +112,9 @@ class Replica:
         async def once() -> AsyncGenerator[T, None]:
             yield await work()
 
-        async for answer in self._stream(method, once(), context):
-            return answer
-        raise EngineFailed(f"{self.config.name} gave no answer")
+        # To its end: whoever leaves a stream after its first piece has cancelled it.
+        (answer,) = [each async for each in self._stream(method, once(), context)]
+        return answer
 
     async def _stream(
         self, method: str, chunks: AsyncGenerator[T, None], context: RequestContext

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -11,8 +12,8 @@ from serve import metrics
 from serve.client import Models
 from serve.config import Routes
 from serve.contracts import ChatChunk, ChatRequest, RequestContext, Role, TranscribeRequest, Transcript
-from serve.errors import BadRequest, NotDeployed, ParleyError, ReplicaLost
-from serve.replica import Chat
+from serve.errors import BadRequest, EngineFailed, NotDeployed, ParleyError, ReplicaLost
+from serve.replica import UNHEALTHY_AFTER, Chat, SpeechRecognition
 from tests.counted import Counted, counted
 
 pytestmark = pytest.mark.unit
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.unit
 __all__ = ["counted"]
 
 CONTEXT = RequestContext("call", timeout=5.0)
+UTTERANCE = TranscribeRequest(b"\1\0" * 1600, 16000)
 ASKED = ChatRequest([{"role": "user", "content": "one two three"}])
 
 
@@ -60,6 +62,29 @@ async def test_work_for_an_answer_that_was_cut_off_is_counted(counted: Counted) 
     await shell.shutdown()
 
 
+async def test_one_answer_is_a_success_and_ends_a_row_of_failures(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = type("Hearing", (SpeechRecognition,), {"__del__": lambda self: None})
+    shell: Any = local.__new__(local)
+    await shell.__init__({"name": "m", "engine": "fake-stt"})
+
+    async def broken(request: TranscribeRequest) -> Transcript:
+        raise RuntimeError("broken")
+
+    well = shell._transcribe
+    for engine in (*[broken] * (UNHEALTHY_AFTER - 1), well, broken):
+        monkeypatch.setattr(shell, "_transcribe", engine)
+        with contextlib.suppress(EngineFailed):
+            await shell.transcribe(UTTERANCE, CONTEXT)
+    await shell.check_health()
+    assert counted.all(metrics.REQUESTS, model="m", method="transcribe", outcome="ok") == [1]
+    assert (
+        counted.all(metrics.REQUESTS, model="m", method="transcribe", outcome="EngineFailed") == [1] * UNHEALTHY_AFTER
+    )
+    await shell.shutdown()
+
+
 class FakeModel:
     """Gives one answer after another, whoever asks."""
 
@@ -92,9 +117,6 @@ def client(**answers: list[Any]) -> Models:
 
     routes = {"stt": {"default": "a", "fallbacks": ["b"]}, "llm": "l", "tts": "t"}
     return Models(Routes.model_validate(routes), find)
-
-
-UTTERANCE = TranscribeRequest(b"", 16000)
 
 
 async def test_retries_and_stand_ins_are_counted_by_model_and_error(counted: Counted) -> None:
