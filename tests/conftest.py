@@ -42,6 +42,8 @@ PORTS = [
     "ray.haproxy_metrics_port=19101",
     "ray.haproxy_stats_port=18404",
     "ray.ingress_port=20000",
+    "monitoring.prometheus_port=19090",
+    "monitoring.grafana_port=13000",
 ]
 """A cluster of the tests runs beside one that a person has up."""
 
@@ -139,6 +141,7 @@ class Parley:
 def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
     """Run the local profile, on ports of the tests' own, for as long as tests need it."""
     from cluster import doctor, profile, up
+    from cluster.monitoring import run as monitoring
 
     home = tmp_path_factory.mktemp("home")
     os.environ["PARLEY_HOME"] = str(home)
@@ -149,7 +152,8 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
         filter(None, (str(ROOT / "tests" / "installed"), os.environ.get("PYTHONPATH")))
     )
     name = "local" if doctor.has_flite() else "local-pip"
-    settings = profile.load(name, [*PORTS, "agent.backend=jsonl"])
+    watched = "true" if monitoring.find("prometheus") else "false"
+    settings = profile.load(name, [*PORTS, "agent.backend=jsonl", f"monitoring.enabled={watched}"])
     told: list[str] = []
     cluster = up.Cluster(settings, name, lambda step: told.append(f"{step.name} {step.seconds} {step.detail}"))
     try:
