@@ -243,10 +243,12 @@ class Cluster:
 
     def _start_monitoring(self) -> None:
         settings = self.profile.monitoring
-        self._spawn("prometheus", monitoring.prometheus(settings, self.profile.ray, self.folder), dict(os.environ))
+        # No secret is theirs to know.
+        few = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+        self._spawn("prometheus", monitoring.prometheus(settings, self.profile.ray, self.folder), few)
         command = monitoring.grafana(settings, self.folder)
         if command:
-            self._spawn("grafana", command, dict(os.environ))
+            self._spawn("grafana", command, few)
         else:
             self._say(Step("monitoring", detail=monitoring.GRAFANA_ADVICE))
 

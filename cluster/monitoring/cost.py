@@ -40,8 +40,8 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Measure in a worker, as replicas are."""
-    to = {"address": sys.argv[1]} if len(sys.argv) > 1 else {"num_cpus": 1, "include_dashboard": False}
-    ray.init(**to)  # pyright: ignore[reportArgumentType]
+    to: dict[str, Any] = {"address": sys.argv[1]} if len(sys.argv) > 1 else {"num_cpus": 1, "include_dashboard": False}
+    ray.init(**to)
     try:
         remote: Any = ray.remote(measure)
         print(ray.get(remote.options(num_cpus=0).remote(), timeout=120))
