@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster import apply, status
-from cluster.call import Utterance, place, report
+from cluster import apply, change, change_commands, history, plan, samples, status, swap
+from cluster.call import CallResult, Utterance, place, report
+from cluster.gate import Gate
 from cluster.profile import Profile
 from cluster.up import Step
 from serve.config import Replicas, Route
@@ -97,3 +98,45 @@ async def test_a_model_that_sleeps_wakes_for_a_request(parley: Parley) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.json()["model"] == "llm-sleeper"
         assert len(parley.replicas("llm-sleeper")) == 1
+
+
+async def test_a_model_is_swapped_under_live_calls_and_back(parley: Parley, say: Say) -> None:
+    """Half of the calls go to another model; what their records say lets it take all, and then all goes back."""
+    before, name = here()
+    old = before.model(before.routes.model("llm"))
+    new = old.model_copy(update={"name": "llm-swapped"})
+    # So few turns decide nothing: the gate is as wide as it can be, and what is tested is the way.
+    gate = Gate(min_calls=1, min_turns=2, max_minutes=2, failed=1, unanswered=1, interrupted=1, own_time=50)
+    gate = gate.model_copy(update={"voice_to_voice": 50, "words_per_minute": None})
+    asked = swap.ask(before, "llm", new.name, [new], 0.5, gate, keep=False)
+    told: list[str] = []
+
+    async def put(profile: Profile, what: str) -> None:
+        await asyncio.to_thread(change.make, profile, name, "swap", what, lambda _: None, number)
+
+    with put_back(before):
+        with history.changing():
+            number = history.here(name, before.model_dump(mode="json")).number
+            question = say("Hello, can you hear me?")
+            work = asyncio.create_task(
+                swap.Swap(before, asked, put, samples.source(before.agent.backend), told.append, poll=1).run()
+            )
+            results: list[CallResult] = []
+            # Which side a call is on is up to its name: a few rounds have both.
+            while not work.done() and len(results) < 16:
+                results += await place(parley.page, [question], calls=2, turns=3)
+            async with asyncio.timeout(60):
+                outcome = await work
+            results += await place(parley.page, [question], calls=2)
+            after = here()[0]
+            entries = [each.what for each in history.read()]
+            free, _ = change.room(after, plan.between(after, before))
+        await asyncio.to_thread(change_commands.rollback, None, yes=True, dry_run=False, as_json=True)
+        assert here()[0] == before
+    assert outcome.promoted, (outcome, told)
+    assert (after.routes.model("llm"), [each for each in after.models if each.name == old.name]) == (new.name, [])
+    summary = report(results)["summary"]
+    assert summary["failed"] == 0, report(results)
+    assert entries[-2:] == [f"llm: {old.name} to {new.name}, {part}" for part in ("50% of the calls", "all calls")]
+    assert free, "Ray says what is free"
+    assert free[0].cpus >= 0
