@@ -57,7 +57,8 @@ def apply(profile: Profile, name: str, say: Callable[[Step], None]) -> dict[str,
 def _where_it_is(profile: Profile, before: Profile, say: Callable[[Step], None]) -> Profile:
     """Return the profile with the ports of what is up: those belong to processes that only a new start replaces."""
     api = profile.api.model_copy(update={"host": before.api.host, "port": before.api.port})
-    kept = profile.model_copy(update={"livekit": before.livekit, "ray": before.ray, "api": api})
+    running = {"livekit": before.livekit, "ray": before.ray, "monitoring": before.monitoring}
+    kept = profile.model_copy(update={**running, "api": api})
     if kept != profile:
         say(Step("ports", 0.0, "stay as they are; `parley down` and `parley up` change them"))
     return kept
