@@ -30,6 +30,7 @@ const client: QueryClient = new QueryClient({
     queries: {
       staleTime: 5_000,
       // What is refused stays refused; what did not answer may answer now.
+      retryDelay: (count) => 400 * 2 ** count,
       retry: (count, error) => count < 2 && (!(error instanceof Problem) || error.status === 0 || error.status >= 500),
     },
   },
@@ -38,7 +39,8 @@ const client: QueryClient = new QueryClient({
 export default function Console() {
   return (
     <QueryClientProvider client={client}>
-      <BrowserRouter basename="/console">
+      {/* Without transitions: filters that stand in the address answer at once. */}
+      <BrowserRouter basename="/console" useTransitions={false}>
         <Gate />
       </BrowserRouter>
     </QueryClientProvider>

@@ -7,7 +7,7 @@ import { Badge, When } from "../parts";
 import type { Message } from "./webhookShapes";
 
 const STATUSES = { "": "All", pending: "On their way", delivered: "Delivered", dead: "Given up" } as const;
-const LOOK_MS = 2_000;
+const LOOK_MS = 1_000;
 
 /** What became of each message; those that were given up can be sent again. */
 export function Deliveries({ id }: { id: string }) {
