@@ -12,7 +12,7 @@ LOCKED = $(shell $(BIN)/python -c "import tomllib; \
 	extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
 	print(*(f'--extra {name}' for name in extras if name != 'vllm'))")
 
-.PHONY: help setup up down test test-vllm schema chaos lint lock clean
+.PHONY: help setup up down test test-vllm schema scan chaos lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -49,6 +49,9 @@ test-vllm: $(UV) ## The language model suite on the real vLLM, on the CPU, in a 
 
 schema: $(STAMP) ## Send every route of the API much that is wrong and right, by its own description (Schemathesis)
 	PARLEY_SCHEMA_EXAMPLES=$${EXAMPLES:-200} $(BIN)/python -m pytest tests/contract/test_openapi.py $(ARGS)
+
+scan: $(STAMP) ## Known faults of dependencies, where the services that know them answer; bandit's rules on our code
+	@$(BIN)/python -m cluster.scan
 
 chaos: setup ## Kill each kind of process twenty times under live calls (an hour); figures for docs/reliability.md
 	@$(BIN)/parley up --detach --profile spare --no-call

@@ -91,7 +91,7 @@ def _page(say: Callable[[str], None]) -> str | None:
     wanted = _digest(_sources())
     if stamp.exists() and stamp.read_text() == wanted:
         return None
-    npm, environment = _npm()
+    npm, environment = npm_command()
     lock, installed = _digest([WEB / "package-lock.json"]), WEB / "node_modules" / ".installed"
     if not installed.exists() or installed.read_text() != lock:
         say("npm ci")
@@ -118,7 +118,7 @@ def _digest(paths: Iterator[Path] | list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _npm() -> tuple[list[str], dict[str, str]]:
+def npm_command() -> tuple[list[str], dict[str, str]]:
     """Return npm and the environment in which it finds its node: the system's, else the one of a wheel."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm and _node_major(node) >= NODE_OLDEST:
