@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -32,7 +30,6 @@ from api.records.sink import RecordSink
 from api.records.writer import Writer
 from serve.contracts import Usage as Used
 from serve.errors import BadRequest, Unavailable
-from tests.conftest import ROOT
 from tests.contract.calls_told import BEGAN, PRICES, Told, stored, telling, turn, whole_call
 from tests.counted import Counted, counted
 from tests.databases import database, database_url, postgres
@@ -404,11 +401,3 @@ async def test_a_sink_that_is_refused_names_the_field_and_one_that_hangs_is_give
     assert Answer.cancelled
     with pytest.raises(BadRequest, match="tenant"):
         await HandleSink(lambda: Refuses()).deliver(told.records)
-
-
-def test_killed_at_any_step_nothing_is_lost_or_twice(database_url: str) -> None:
-    """A process that stores a call is killed at each so manieth line and statement; another one goes on."""
-    command = [sys.executable, "-m", "tests.contract.records_kills", database_url, "31"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=80)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 250, "so few steps cannot be all of it"

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("serve", "agent", "api", "cluster")
 FROM_SERVE = {
-    f"serve.{name}" for name in ("client", "contracts", "errors", "config", "settings", "assistant", "records", "instruments")
+    f"serve.{name}"
+    for name in ("client", "contracts", "errors", "config", "settings", "assistant", "records", "instruments")
 }
 """The last three are what the call plane and the backend have in common."""
 

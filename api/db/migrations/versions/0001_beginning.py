@@ -429,7 +429,8 @@ def upgrade() -> None:
         sa.column("limits", types.Json),
         sa.column("created_at", types.Time()),
     )
-    op.bulk_insert(tenants, [{"id": "ten_default", "name": "Default", "allowed": {}, "limits": {}, "created_at": types.now()}])
+    default = {"id": "ten_default", "name": "Default", "allowed": {}, "limits": {}, "created_at": types.now()}
+    op.bulk_insert(tenants, [default])
 
 
 def downgrade() -> None:

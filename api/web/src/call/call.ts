@@ -1,15 +1,17 @@
 /** One conversation from the click to the end: microphone, line, assistant, and every way in which they fail. */
 
-import { MOST_BYTES, NO_LINE, NOT_SENT, TOO_LARGE, parseFileStatus } from "./file";
 import { Meter, ring, wakeAudio } from "./level";
 import type { LineEvents, LossReason, Notice } from "./line";
 import { openMicrophone } from "./microphone";
 import { type AgentState, type CallState, FRESH_STEPS, type Step, type StepName, inCall } from "./model";
+import { Parcels } from "./parcels";
+import { pause } from "./pause";
 import { Store } from "./store";
 import { TICKET_FRESH_MS, type Ticket, fetchTicket } from "./token";
-import { type SentFile, closed, withBreak, withCaption, withFile, withFileId, withReport, withTyped } from "./transcript";
+import { closed, withBreak, withCaption, withReport, withTyped } from "./transcript";
 import * as trouble from "./trouble";
 import { parseTurn } from "./turn";
+import { TypedMessages } from "./typed";
 
 /** An assistant is there within a second; after this long, silence would be a lie. */
 const ASSISTANT_PATIENCE_MS = 10_000;
@@ -17,8 +19,6 @@ const ASSISTANT_PATIENCE_MS = 10_000;
 const RESUME_PATIENCE_MS = 30_000;
 /** A call that moves has its next assistant within a second: until then nothing is wrong, and nothing is said. */
 const MOVE_GRACE_MS = 2000;
-/** Typed messages that are kept until they are known to have been heard. */
-const MOST_TYPED = 20;
 /** Waits between calling again after the line was lost: half a minute in all, then the person decides. */
 const REDIAL_MS = [300, 1000, 2000, 4000, 8000, 15_000];
 
@@ -39,13 +39,6 @@ const FRESH: CallState = {
   line: null,
 };
 
-/** A typed message. `sent`: to the assistant who is there now. */
-interface Typed {
-  readonly id: string;
-  readonly words: string;
-  sent: boolean;
-}
-
 export class Call {
   readonly store = new Store<CallState>(FRESH);
   /** Read by the shape on every frame, so they are no state. */
@@ -55,11 +48,15 @@ export class Call {
   #track: MediaStreamTrack | null = null;
   #patience: ReturnType<typeof setTimeout> | undefined;
   #grace: ReturnType<typeof setTimeout> | undefined;
-  /** Not known to be heard yet: whoever comes after an assistant who has left is told them again, and knows doubles. */
-  #typed: Typed[] = [];
+  readonly #typed = new TypedMessages();
   #gone = false;
   #agent = "";
-  readonly #early = new Map<string, Partial<SentFile>>();
+  readonly #parcels = new Parcels({
+    get: () => this.#state,
+    show: (transcript) => this.#set({ transcript }),
+    id: () => this.#id("file"),
+    signal: () => this.#abort.signal,
+  });
   #count = 0;
   #waitingSaid = false;
   #spoken = true;
@@ -130,13 +127,13 @@ export class Call {
     if (words === "" || !inCall(this.#state.phase)) return;
     const id = this.#id("typed");
     this.#set({ transcript: withTyped(this.#state.transcript, id, words) });
-    this.#typed = [...this.#typed.slice(1 - MOST_TYPED), { id, words, sent: false }];
+    this.#typed.add(id, words);
     if (this.#state.phase === "live" && !this.#gone) await this.#sendAll();
   }
 
   /** Sends files one after the other; what becomes of each is in the transcript. */
   async sendFiles(files: readonly File[]): Promise<void> {
-    for (const file of files) await this.#sendFile(file);
+    for (const file of files) await this.#parcels.send(file);
   }
 
   dismiss(): void {
@@ -220,7 +217,7 @@ export class Call {
       agent: heard((state, identity) => this.#agentIs(state, identity)),
       caption: heard((caption) => this.#set({ transcript: withCaption(this.#state.transcript, caption) })),
       report: heard((json) => this.#report(json)),
-      file: heard((json) => this.#fileTold(json)),
+      file: heard((json) => this.#parcels.told(json)),
       queue: heard((notice) => this.#queued(notice)),
       interrupted: heard(() => this.#interrupted()),
       resumed: heard(() => this.#resumed()),
@@ -239,7 +236,7 @@ export class Call {
     if (here) {
       clearTimeout(this.#patience);
       clearTimeout(this.#grace);
-      if (identity !== this.#agent) this.#unsend();
+      if (identity !== this.#agent) this.#typed.unsend();
       this.#agent = identity;
       this.#step("assistant", "active");
       this.#step("assistant", "done");
@@ -286,49 +283,8 @@ export class Call {
   #report(json: string): void {
     const report = parseTurn(json);
     if (report === null) return;
-    const heard = this.#typed.findLastIndex(({ sent, words }) => sent && words === report.heard);
-    this.#typed = this.#typed.slice(heard + 1);
+    this.#typed.heard(report.heard);
     this.#set({ transcript: withReport(this.#state.transcript, report, this.#id("answer")) });
-  }
-
-  async #sendFile(file: File): Promise<void> {
-    const { line, phase } = this.#state;
-    const { signal } = this.#abort;
-    const { name } = file;
-    let id = this.#id("file");
-    const told = (change: Partial<SentFile>) => {
-      if (!signal.aborted) this.#set({ transcript: withFile(this.#state.transcript, { ...change, id, name }) });
-    };
-    if (line === null || phase !== "live") return told({ status: "refused", detail: NO_LINE });
-    if (file.size > MOST_BYTES) return told({ status: "refused", detail: TOO_LARGE });
-    told({ status: "sending" });
-    try {
-      let shown = 0;
-      const stream = await line.sendFile(file, (progress) => {
-        if (progress - shown < 0.02) return;
-        shown = progress;
-        told({ progress });
-      });
-      // The agent's word may have come before the stream's name was known here.
-      const early = this.#early.get(stream);
-      this.#set({ transcript: withFileId(this.#state.transcript, id, stream) });
-      id = stream;
-      told(early ?? { status: "reading", progress: 1 });
-      this.#early.delete(stream);
-    } catch {
-      told({ status: "refused", detail: NOT_SENT });
-    }
-  }
-
-  #fileTold(json: string): void {
-    const told = parseFileStatus(json);
-    if (told === null) return;
-    const { status, detail } = told;
-    const known = this.#state.transcript.some((item) => item.id === told.id);
-    // What another brought into the call is shown, too.
-    const ours = known || this.#state.transcript.every((item) => item.speaker !== "file" || item.status !== "sending");
-    if (!ours) this.#early.set(told.id, { status, detail });
-    else this.#set({ transcript: withFile(this.#state.transcript, { ...told, id: told.id || this.#id("file") }) });
   }
 
   #interrupted(): void {
@@ -397,19 +353,7 @@ export class Call {
 
   async #sendAll(): Promise<void> {
     const { line } = this.#state;
-    for (let next; line !== null && (next = this.#typed.find(({ sent }) => !sent)) !== undefined; ) {
-      next.sent = true;
-      try {
-        await line.say(next.words, next.id);
-      } catch {
-        next.sent = false;
-        return this.#set({ trouble: trouble.NOT_SENT });
-      }
-    }
-  }
-
-  #unsend(): void {
-    for (const message of this.#typed) message.sent = false;
+    if (line !== null && !(await this.#typed.send(line))) this.#set({ trouble: trouble.NOT_SENT });
   }
 
   #fail(error: unknown): void {
@@ -419,7 +363,7 @@ export class Call {
 
   #hangUp(): void {
     this.#abort.abort();
-    this.#typed = [];
+    this.#typed.clear();
     this.#forgetLine();
     this.#useMicrophone(null);
     this.#set({
@@ -436,24 +380,10 @@ export class Call {
     clearTimeout(this.#patience);
     clearTimeout(this.#grace);
     this.#gone = false;
-    this.#unsend();
+    this.#typed.unsend();
     const { line } = this.#state;
     this.#voice(null);
     this.#set({ line: null });
     void line?.close();
   }
-}
-
-/** Waits, or less when the network is back sooner. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      removeEventListener("online", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    addEventListener("online", done);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }
