@@ -73,7 +73,7 @@ def test_labels_that_queries_use_are_there() -> None:
 
 
 def test_rays_own_metrics_are_known_to_ray() -> None:
-    folder = Path(cast(str, ray.__file__)).parent
+    folder = Path(ray.__file__).parent
     sources = [*(folder / "serve" / "_private").glob("*.py"), *(folder / "dashboard" / "modules").rglob("*.py")]
     text = "".join(path.read_text(errors="replace") for path in sources)
     for name in {name for query in queries() for name in RAYS.findall(query)}:
