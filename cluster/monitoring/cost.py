@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import ray
-
 from agent import metrics
+from serve.settings import apply_ray_environment
 
 TIMES, ROUNDS = 2000, 10
 
@@ -40,6 +39,10 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Measure in a worker, as replicas are."""
+    # Ray reads it when it is imported.
+    apply_ray_environment()
+    import ray
+
     to: dict[str, Any] = {"address": sys.argv[1]} if len(sys.argv) > 1 else {"num_cpus": 1, "include_dashboard": False}
     ray.init(**to)
     try:
