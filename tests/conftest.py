@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from cryptography.fernet import Fernet
 
 from cluster import processes
 from cluster.livekit import Keys
@@ -83,6 +85,7 @@ class Parley:
         keys: LiveKit's, for tokens of a test's own.
         home: PARLEY_HOME, with what the agents were told to write.
         redis: At REDIS_URL; not started, and not used until a profile says so.
+        secrets: What it was given by its environment, by variable; each is found wherever it should not be.
     """
 
     page: str
@@ -95,7 +98,13 @@ class Parley:
     keys: Keys
     home: Path
     redis: RedisServer
+    secrets: dict[str, str]
     _spoken: dict[str, Path] = field(default_factory=dict[str, Path])
+
+    @property
+    def key(self) -> dict[str, str]:
+        """Return the header that OpenAI's API needs where keys are set."""
+        return {"authorization": f"Bearer {self.secrets['PARLEY_API_KEYS']}"}
 
     async def until_calls(self, count: int, seconds: float = 20) -> None:
         """Wait until so many calls are in progress."""
@@ -146,7 +155,9 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
     home = tmp_path_factory.mktemp("home")
     os.environ["PARLEY_HOME"] = str(home)
     redis = RedisServer(tmp_path_factory.mktemp("redis"), durable=True)
-    os.environ["REDIS_URL"] = redis.url
+    given = marked_secrets()
+    # Redis takes any password for a user that needs none.
+    os.environ["REDIS_URL"] = redis.url.replace("redis://", f"redis://default:{given['REDIS_URL']}@")
     # A package with hooks, as a deployer installs one.
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, (str(ROOT / "tests" / "installed"), os.environ.get("PYTHONPATH")))
@@ -157,7 +168,11 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
     told: list[str] = []
     cluster = up.Cluster(settings, name, lambda step: told.append(f"{step.name} {step.seconds} {step.detail}"))
     try:
-        cluster.start()
+        with pytest.MonkeyPatch.context() as environment:
+            for variable, secret in given.items():
+                if variable != "REDIS_URL":
+                    environment.setenv(variable, secret)
+            cluster.start()
         page = (cluster.addresses["page"] or "").rstrip("/")
         yield Parley(
             page,
@@ -170,6 +185,7 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
             cluster.keys,
             home,
             redis,
+            given,
         )
         problem = cluster.failure()
     finally:
@@ -179,6 +195,14 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
     assert problem is None, problem
     left = processes.find(cluster.run_id)
     assert left == [], f"processes are left behind: {left}"
+
+
+def marked_secrets() -> dict[str, str]:
+    """Return a value of its own for every secret that the environment may hold; of REDIS_URL, its password."""
+    names = ("PARLEY_API_KEYS", "PARLEY_SECRET", "OIDC_CLIENT_SECRET", "REDIS_URL")
+    providers = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_SPEECH_KEY", "DEEPGRAM_API_KEY")
+    made = {name: f"marked-{secrets.token_hex(16)}" for name in (*names, *providers)}
+    return {**made, "PARLEY_CONTENT_KEYS": Fernet.generate_key().decode()}
 
 
 def keep_logs(logs: Path) -> None:

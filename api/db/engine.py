@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,10 @@ def database_url() -> str:
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the address of a SQLite file; its folder is made, for its user only."""
+    """Return the address of a SQLite file; it is made with its folder, for its user only."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # What SQLite puts beside it has its mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     return f"sqlite+aiosqlite:///{path}"
 
 

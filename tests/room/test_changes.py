@@ -94,7 +94,7 @@ async def test_a_model_that_sleeps_wakes_for_a_request(parley: Parley) -> None:
         assert parley.replicas("llm-sleeper") == []
         async with httpx.AsyncClient(timeout=60) as http:
             body = {"model": "llm-sleeper", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
-            answer = await http.post(f"{parley.page}/v1/chat/completions", json=body)
+            answer = await http.post(f"{parley.page}/v1/chat/completions", json=body, headers=parley.key)
         assert answer.status_code == 200, answer.text
         assert answer.json()["model"] == "llm-sleeper"
         assert len(parley.replicas("llm-sleeper")) == 1

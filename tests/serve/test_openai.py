@@ -42,8 +42,9 @@ def base(parley: Parley) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(base: str) -> AsyncGenerator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(api_key="none", base_url=base, max_retries=0, timeout=60) as client:
+async def api(base: str, parley: Parley) -> AsyncGenerator[openai.AsyncOpenAI]:
+    key = parley.secrets["PARLEY_API_KEYS"]
+    async with openai.AsyncOpenAI(api_key=key, base_url=base, max_retries=0, timeout=60) as client:
         yield client
 
 
@@ -78,10 +79,10 @@ async def test_chat_whole_and_streamed(api: openai.AsyncOpenAI, parley: Parley) 
     assert (chunks[-1].usage.prompt_tokens_details.cached_tokens or 0) > 0, "the same prompt was read again"
 
 
-async def test_a_streamed_answer_comes_as_it_is_made(base: str) -> None:
+async def test_a_streamed_answer_comes_as_it_is_made(base: str, parley: Parley) -> None:
     body = {"model": "parley-llm", "messages": LONG, "max_tokens": 24, "stream": True}
     times: list[float] = []
-    headers = {"accept-encoding": "gzip", "x-request-id": "test-1"}
+    headers = {"accept-encoding": "gzip", "x-request-id": "test-1", **parley.key}
     async with (
         httpx.AsyncClient(timeout=60, headers=headers) as http,
         http.stream("POST", f"{base}/chat/completions", json=body) as answer,
@@ -157,7 +158,7 @@ async def test_closing_the_connection_frees_the_model(base: str, parley: Parley)
     replica = parley.replica(parley.routes.model("llm"))
     for stream in (True, False):
         body = {**ENDLESS, "stream": stream}
-        async with httpx.AsyncClient(timeout=60) as http:
+        async with httpx.AsyncClient(timeout=60, headers=parley.key) as http:
             if stream:
                 async with http.stream("POST", f"{base}/chat/completions", json=body) as answer:
                     lines = answer.aiter_lines()
@@ -173,8 +174,10 @@ async def test_closing_the_connection_frees_the_model(base: str, parley: Parley)
 
 
 async def test_curl_as_documented(base: str, parley: Parley, tmp_path: Path) -> None:
+    key = f"authorization: {parley.key['authorization']}"
+
     async def curl(*arguments: str) -> bytes:
-        command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "60", *arguments]
+        command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "60", "-H", key, *arguments]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
