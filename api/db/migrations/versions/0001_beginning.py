@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -429,8 +431,14 @@ def upgrade() -> None:
         sa.column("limits", types.Json),
         sa.column("created_at", types.Time()),
     )
-    default = {"id": "ten_default", "name": "Default", "allowed": {}, "limits": {}, "created_at": types.now()}
-    op.bulk_insert(tenants, [default])
+    default: dict[str, Any] = {
+        "id": "ten_default",
+        "name": "Default",
+        "allowed": {},
+        "limits": {},
+        "created_at": types.now(),
+    }
+    op.bulk_insert(tenants, [default | {"created_at": types.now()}])
 
 
 def downgrade() -> None:
