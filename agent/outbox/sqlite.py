@@ -17,6 +17,9 @@ from serve.errors import Unavailable
 
 T = TypeVar("T")
 
+WIPE_SECONDS = 2.0
+"""What was delivered is gone from the disk so soon after the last record: it is what people said."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, call TEXT NOT NULL, body BLOB NOT NULL
@@ -38,6 +41,7 @@ class SqliteStore:
         self._path, self._most = path, most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         self._connection: sqlite3.Connection | None = None
+        self._wipe: float | None = 0.0  # one before may have left something
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Keep records."""
@@ -69,7 +73,12 @@ class SqliteStore:
             return [Stored(str(position), body) for position, body in rows]
 
         # Looking alone writes nothing to the disk, and is what happens most of the time.
-        return await self._do(work) if await self._do(look, write=False) else []
+        if await self._do(look, write=False):
+            return await self._do(work)
+        if self._wipe is not None and time.monotonic() > self._wipe:
+            self._wipe = None
+            await self._do(_empty_log, write=False)
+        return []
 
     async def done(self, taken: Sequence[Stored]) -> None:
         """Forget records."""
@@ -79,6 +88,7 @@ class SqliteStore:
             database.executemany("DELETE FROM records WHERE position = ?", positions)
 
         await self._do(work)
+        self._wipe = time.monotonic() + WIPE_SECONDS
 
     async def set_aside(self, taken: Stored, reason: str) -> None:
         """Keep a record out of the others' way."""
@@ -127,6 +137,8 @@ class SqliteStore:
                 database.execute("PRAGMA journal_mode = WAL")
                 # On the disk when it is committed: a machine that loses power has said nothing it does not keep.
                 database.execute("PRAGMA synchronous = FULL")
+                # What is deleted is overwritten.
+                database.execute("PRAGMA secure_delete = ON")
                 database.executescript(_SCHEMA)
             except sqlite3.Error:
                 database.close()
@@ -137,6 +149,11 @@ class SqliteStore:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _empty_log(database: sqlite3.Connection) -> None:
+    """Write the log back into the file and cut it off; where somebody is at work just now, it is done another time."""
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 @contextlib.contextmanager

@@ -319,3 +319,24 @@ def test_killed_at_any_line_nothing_is_lost_or_twice(
     done = subprocess.run([*command, str(tmp_path), str(step)], cwd=ROOT, capture_output=True, text=True, timeout=80)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 100, "so few lines cannot be all of it"
+
+
+async def test_nothing_of_what_was_delivered_stays_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.outbox.sqlite.WIPE_SECONDS", 0.0)
+    store = SqliteStore(tmp_path / "home" / "outbox.db")
+    words = b"what a caller said"
+
+    def left() -> bytes:
+        return b"".join(each.read_bytes() for each in (tmp_path / "home").iterdir())
+
+    try:
+        # More than a page of it, so that pages are freed, too.
+        await store.append([Entry(str(number), "call", words * 500) for number in range(20)])
+        assert words in left()
+        for each in (tmp_path / "home").iterdir():
+            assert each.stat().st_mode & 0o077 == 0, f"{each.name} is for its user only"
+        await store.done(await store.take("me", 100, 10) or [])
+        assert await store.take("me", 100, 10) == []
+        assert words not in left()
+    finally:
+        await store.aclose()
