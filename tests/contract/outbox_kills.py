@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ray.util.metrics  # noqa: F401  # else each of hundreds of children would bring it in, when it first counts
+
 from agent.backend import Backend
 from agent.outbox import Buffer, Courier, LinesSink
 from agent.outbox.redis import RedisStore
