@@ -164,13 +164,15 @@ async def test_what_is_written_meanwhile_stays(database: Database, use: Use, mon
     use(f"{NEW},{OLD}")
     anew, loop = work._anew, asyncio.get_running_loop()  # pyright: ignore[reportPrivateUsage]
     late = Fernet(OLD).encrypt(b"written late").decode()
-    count = 0
+    count, kept = 0, list[str]()
 
     async def meanwhile() -> None:
         nonlocal count
         count += 1
         async with database.system() as session:
-            (await session.get_one(Turn, "turn-003")).heard = f"changed {count}"
+            row = await session.get_one(Turn, "turn-003")
+            kept.append(row.heard)
+            row.heard = f"changed {count}"
             await session.commit()
         if count == 1:
             # Behind the place that is being looked at, by a replica that has not the new key yet.
@@ -205,6 +207,7 @@ async def test_what_is_written_meanwhile_stays(database: Database, use: Use, mon
     monkeypatch.setattr(work, "_table", apart)
     await reencrypt(database, batch=5)
     assert count > 5
+    assert kept == [WORDS, *(f"changed {each}" for each in range(1, count))], "a change was written over"
     use(NEW)
     async with database.system() as session:
         assert (await session.get_one(Turn, "turn-003")).heard == f"changed {count}"
