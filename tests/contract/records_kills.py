@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ray.util.metrics  # noqa: F401  # else each child would bring it in, when it first counts
 from sqlalchemy import event
 
 from api.db import Database
