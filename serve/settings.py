@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         parley_api_keys: Keys of the default tenant's owner, comma between, of 16 characters or more: to begin with,
             where nobody can sign in yet.
         database_url: Of the backend: postgresql://... None: a SQLite file in PARLEY_HOME.
-        parley_secret: Signs cookies, cursors and links to files; the same in all replicas, 32 characters or more.
+        parley_secret: Signs cookies and links to files; the same in all replicas, 32 characters or more.
         parley_content_keys: Encrypt what people said, where it is stored: Fernet keys, comma between, the newest first.
             None: it is stored as it is.
         oidc_client_secret: Of this application, at the issuer that people sign in with.
