@@ -310,6 +310,9 @@ PAGES = {
 }
 
 
+LOOKS: list[tuple[str, Literal["light", "dark"]]] = [("wide", "light"), ("phone", "dark")]
+
+
 async def settled(page: Page) -> None:
     await page.wait_for_function(
         "() => document.querySelector('h1') && !/(Loading|Reading).*…/.test(document.body.innerText)"
@@ -344,7 +347,7 @@ async def test_nothing_is_out_of_place_or_out_of_reach(here: Console, http: http
         for name, path in PAGES.items():
             await page.goto(f"{here.base}{path.format(assistant=desk['id'])}")
             # Colours do not know how wide a window is: each page in each scheme and in each width, not in all of both.
-            for size, scheme in (("wide", "light"), ("phone", "dark")):
+            for size, scheme in LOOKS:
                 if wrong := await looked(page, size, scheme):
                     found[f"{name}, {size}, {scheme}"] = wrong
     assert found == {}

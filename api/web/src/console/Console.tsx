@@ -1,23 +1,22 @@
 import "../styles/console.css";
+import "../styles/console-parts.css";
 import "../styles/console-calls.css";
 import { QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { Suspense, lazy } from "react";
 import { BrowserRouter, Navigate, Route, Routes } from "react-router";
+import AssistantPage from "./assistants/AssistantPage";
+import Assistants from "./assistants/Assistants";
+import NewAssistant from "./assistants/NewAssistant";
+import CallPage from "./calls/CallPage";
+import Calls from "./calls/Calls";
+import Models from "./models/Models";
+import Settings from "./settings/Settings";
+import Usage from "./usage/Usage";
 import { Problem } from "./api";
 import { hasUnsaved } from "./draft";
 import { Empty, Loading, Trouble } from "./parts";
 import { Shell } from "./Shell";
 import { SignIn } from "./SignIn";
 import { useMe } from "./me";
-
-const Calls = lazy(() => import("./calls/Calls"));
-const CallPage = lazy(() => import("./calls/CallPage"));
-const Assistants = lazy(() => import("./assistants/Assistants"));
-const AssistantPage = lazy(() => import("./assistants/AssistantPage"));
-const NewAssistant = lazy(() => import("./assistants/NewAssistant"));
-const Models = lazy(() => import("./models/Models"));
-const Usage = lazy(() => import("./usage/Usage"));
-const Settings = lazy(() => import("./settings/Settings"));
 
 const client: QueryClient = new QueryClient({
   queryCache: new QueryCache({
@@ -54,20 +53,18 @@ function Gate() {
   if (me.data === null) return <SignIn />;
   return (
     <Shell me={me.data}>
-      <Suspense fallback={<Loading />}>
-        <Routes>
-          <Route index element={<Navigate to="/calls" replace />} />
-          <Route path="calls" element={<Calls />} />
-          <Route path="calls/:id" element={<CallPage />} />
-          <Route path="assistants" element={<Assistants />} />
-          <Route path="assistants/new" element={<NewAssistant />} />
-          <Route path="assistants/:id" element={<AssistantPage />} />
-          <Route path="models" element={<Models />} />
-          <Route path="usage" element={<Usage />} />
-          <Route path="settings/*" element={<Settings />} />
-          <Route path="*" element={<Empty title="There is no such page">Begin with the calls.</Empty>} />
-        </Routes>
-      </Suspense>
+      <Routes>
+        <Route index element={<Navigate to="/calls" replace />} />
+        <Route path="calls" element={<Calls />} />
+        <Route path="calls/:id" element={<CallPage />} />
+        <Route path="assistants" element={<Assistants />} />
+        <Route path="assistants/new" element={<NewAssistant />} />
+        <Route path="assistants/:id" element={<AssistantPage />} />
+        <Route path="models" element={<Models />} />
+        <Route path="usage" element={<Usage />} />
+        <Route path="settings/*" element={<Settings />} />
+        <Route path="*" element={<Empty title="There is no such page">Begin with the calls.</Empty>} />
+      </Routes>
     </Shell>
   );
 }

@@ -1,5 +1,6 @@
 import "../../styles/console-rooms.css";
 import "../../styles/console-forms.css";
+import "../../styles/console-lists.css";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useRef } from "react";
 import { Link, useNavigate, useParams, useSearchParams } from "react-router";

@@ -1,5 +1,6 @@
 import "../../styles/console-rooms.css";
 import "../../styles/console-forms.css";
+import "../../styles/console-lists.css";
 import { Link } from "react-router";
 import { Listed, useList } from "../list";
 import { useMay } from "../me";

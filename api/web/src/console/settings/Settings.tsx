@@ -1,5 +1,6 @@
 import "../../styles/console-rooms.css";
 import "../../styles/console-forms.css";
+import "../../styles/console-lists.css";
 import { NavLink, Navigate, Route, Routes } from "react-router";
 import { useMay } from "../me";
 import { Empty, PageHead } from "../parts";
