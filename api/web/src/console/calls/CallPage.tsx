@@ -190,7 +190,7 @@ function Costs({ call }: { call: CallShown }) {
         <tbody>
           {call.usage.map((used) => (
             <tr key={`${used.role} ${used.model}`}>
-              <th scope="row">{used.model === "call" ? "Call itself" : used.model}</th>
+              <th scope="row">{used.model === "call" ? "Call" : used.model}</th>
               <td>
                 {Object.entries(used.amounts)
                   .map(([unit, amount]) => `${amount.toLocaleString(undefined, { maximumFractionDigits: 2 })} ${unit.replaceAll("_", " ")}`)
