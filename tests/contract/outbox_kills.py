@@ -10,6 +10,7 @@ many lines were tried.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -20,13 +21,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import ray.util.metrics  # noqa: F401  # else each of hundreds of children would bring it in, when it first counts
-
 from agent.backend import Backend
 from agent.outbox import Buffer, Courier, LinesSink
 from agent.outbox.redis import RedisStore
 from agent.outbox.sqlite import SqliteStore
 from agent.outbox.store import Store
+
+# Once, else each of hundreds of children would bring it in, when it first counts.
+importlib.import_module("ray.util.metrics")
 
 LEAD = 0.02
 RECORDS = 4

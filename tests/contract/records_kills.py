@@ -10,6 +10,7 @@ there once. Prints how many steps there are.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import sys
@@ -19,12 +20,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import ray.util.metrics  # noqa: F401  # else each child would bring it in, when it first counts
 from sqlalchemy import event
 
 from api.db import Database
 from api.records.sink import RecordSink
 from tests.contract.calls_told import PRICES, stored, whole_call
+
+# Once, else each child would bring it in, when it first counts.
+importlib.import_module("ray.util.metrics")
 
 RECORDS = f"{Path(__file__).parents[2]}/api/records/"
 PIECE = 5
