@@ -12,11 +12,11 @@ LOCKED = $(shell $(BIN)/python -c "import tomllib; \
 	extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
 	print(*(f'--extra {name}' for name in extras if name != 'vllm'))")
 
-.PHONY: help setup up down test test-vllm schema scan chaos lint lock clean
+.PHONY: help setup up down test test-apart test-vllm schema scan chaos lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything; quick when nothing changed. Then: .venv/bin/parley
 	@$(BIN)/python -m cluster.setup
@@ -56,6 +56,11 @@ scan: $(STAMP) ## Known faults of dependencies, where the services that know the
 chaos: setup ## Kill each kind of process twenty times under live calls (an hour); figures for docs/reliability.md
 	@$(BIN)/parley up --detach --profile spare --no-call
 	@$(BIN)/parley bench chaos --times 20; status=$$?; $(BIN)/parley down; exit $$status
+
+test-apart: $(STAMP) ## Services that go away and come back, planned moves, secrets, metrics: each with a cluster of its own (15 minutes)
+	@$(BIN)/python -m cluster.setup --tests
+	@for each in tests/chaos/test_outages.py tests/chaos/test_moves.py tests/browser/test_outages.py \
+		tests/room/test_metrics.py tests/room/test_secrets.py; do $(BIN)/python -m pytest -m apart $$each $(ARGS) || exit 1; done
 
 clean: down ## Remove what setup made inside this folder
 	rm -rf $(VENV) .venv-vllm api/web/node_modules api/web/dist .pytest_cache .ruff_cache artifacts

@@ -15,7 +15,7 @@ from tests.room.doors import Door, has
 
 from .conftest import SAY_MS, OpenPage
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.apart, pytest.mark.browser, pytest.mark.timeout(150)]
 
 
 def room_of(token: str) -> str:

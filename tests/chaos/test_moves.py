@@ -20,7 +20,7 @@ from tests.chaos.watch import Watch, greeted
 from tests.conftest import Parley
 from tests.room.doors import Door, Event
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.apart, pytest.mark.chaos, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 QUESTION = "Hello, can you hear me?"
 GAP_SECONDS = 3.0

@@ -22,7 +22,7 @@ from tests.chaos.watch import Watch, greeted, process
 from tests.conftest import Parley
 from tests.room.doors import Door, has
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(150), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.apart, pytest.mark.chaos, pytest.mark.timeout(150), pytest.mark.asyncio(loop_scope="module")]
 
 
 class Talk:

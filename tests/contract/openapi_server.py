@@ -28,11 +28,15 @@ class FakeDispatchers:
     async def results_async(self) -> list[list[str]]:
         return [[]]
 
-    def options(self, *, method_name: str) -> FakeDispatchers:
-        return self
+    def __init__(self, method: str = "") -> None:
+        self._method = method
 
-    async def remote(self, *args: Any) -> bool:
-        return True
+    def options(self, *, method_name: str) -> FakeDispatchers:
+        return FakeDispatchers(method_name)
+
+    async def remote(self, *args: Any) -> bool | None:
+        # A call can be ended; there is none that a file could go into.
+        return True if self._method == "end" else None
 
 
 @contextmanager

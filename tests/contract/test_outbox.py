@@ -305,7 +305,7 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("where", "part", "step"),
     [
-        ("sqlite", "courier", 1),
+        ("sqlite", "courier", 3),
         ("sqlite", "writer", 6),
         ("redis", "courier", 4),
         ("redis", "writer", 6),

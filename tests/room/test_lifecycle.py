@@ -82,8 +82,8 @@ async def test_the_events_of_a_call_come_as_the_page_says(parley: Parley, say: S
         await door.until(has("track_unmuted"))
         await me.publish_data(b"12345", topic="app.note")
         await door.until(has("data_received", topic="app.note", size=5, sender="ada"))
-        await me.set_attributes({"app.page": "prices"})
-        await door.until(has("participant_attributes_changed", changed={"app.page": "prices"}))
+        await me.set_attributes({"app.page": "pricelist"})
+        await door.until(has("participant_attributes_changed", changed={"app.page": "pricelist"}))
         await me.set_name("Ada")
         await me.set_metadata("vip")
         await door.until(has("participant_metadata_changed", metadata="vip"))
@@ -97,7 +97,7 @@ async def test_the_events_of_a_call_come_as_the_page_says(parley: Parley, say: S
     assert {kind: sum(each["type"] == kind for each in events) for kind in once} == dict.fromkeys(once, 1)
     assert (events[0]["type"], events[-1]["type"]) == ("entrypoint", "cleanup")
     for log in (parley.logs / "serve").rglob("*.log"):
-        assert "prices" not in log.read_text(errors="replace"), "what a caller sent is in a log"
+        assert "pricelist" not in log.read_text(errors="replace"), "what a caller sent is in a log"
 
 
 async def test_the_backend_is_told_of_a_call(parley: Parley, say: Say) -> None:
@@ -111,7 +111,7 @@ async def test_the_backend_is_told_of_a_call(parley: Parley, say: Say) -> None:
         while not any(each["kind"] == "conversation" for each in door.records()):  # noqa: ASYNC110  # the courier's file
             await asyncio.sleep(0.1)
     records = door.records()
-    kinds = [each["kind"] for each in records]
+    kinds = [each["kind"] for each in records if each["kind"] != "events"]
     assert kinds[:2] == ["agent_joined", "participant_connected"]
     assert kinds[-2:] == ["participant_disconnected", "conversation"]
     assert records[1]["attributes"] == {"app.user": "17"}
@@ -195,8 +195,12 @@ async def test_a_call_that_moves_says_so_on_both_sides(parley: Parley) -> None:
     events = await door.until(lambda all: sum(each["type"] == "cleanup" for each in all) == 2)
     second = next(n for n, each in enumerate(events) if each["type"] == "entrypoint" and each["resumed"])
     before, after = [each["type"] for each in events[:second]], [each["type"] for each in events[second:]]
-    assert [each for each in before if each in ("call_moved", "close", "cleanup")] == ["call_moved", "close", "cleanup"]
-    assert after[:3] == ["entrypoint", "call_resumed", "connect"]
+    assert "call_moved" in before
+    # The lease is free before all is tidied up: the next replica may begin meanwhile.
+    end = [each["type"] for each in events if each["type"] in ("call_moved", "close", "cleanup")]
+    assert end[:3] == ["call_moved", "close", "cleanup"]
+    began = [each for each in after if each not in ("close", "cleanup")]
+    assert began[:3] == ["entrypoint", "call_resumed", "connect"]
     assert has("call_resumed", epoch=2, open_question=False)(events)
     assert [each["reason"] for each in events if each["type"] == "cleanup"] == ["moved", "caller left"]
 

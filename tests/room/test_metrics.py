@@ -16,7 +16,7 @@ from cluster.monitoring import alerts, names
 from serve.contracts import Role
 from tests.conftest import Parley
 
-pytestmark = [pytest.mark.room, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.apart, pytest.mark.room, pytest.mark.timeout(120)]
 
 Seen = dict[str, dict[frozenset[tuple[str, str]], float]]
 

@@ -26,7 +26,7 @@ from tests.conftest import Parley
 from tests.room.test_changes import deploy, here, put_back
 from tests.room.test_files import Sender
 
-pytestmark = [pytest.mark.room, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.apart, pytest.mark.room, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 ECHO = ModelConfig.model_validate({"name": "llm-echo", "engine": "fake-llm"})
 """Says what it was asked: the marked words are in the answer, too."""
