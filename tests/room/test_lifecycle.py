@@ -110,8 +110,8 @@ async def test_the_backend_is_told_of_a_call(parley: Parley, say: Say) -> None:
     async with asyncio.timeout(10):
         while not any(each["kind"] == "conversation" for each in door.records()):  # noqa: ASYNC110  # the courier's file
             await asyncio.sleep(0.1)
-    records = door.records()
-    kinds = [each["kind"] for each in records if each["kind"] != "events"]
+    records = [each for each in door.records() if each["kind"] != "events"]
+    kinds = [each["kind"] for each in records]
     assert kinds[:2] == ["agent_joined", "participant_connected"]
     assert kinds[-2:] == ["participant_disconnected", "conversation"]
     assert records[1]["attributes"] == {"app.user": "17"}
@@ -199,8 +199,9 @@ async def test_a_call_that_moves_says_so_on_both_sides(parley: Parley) -> None:
     # The lease is free before all is tidied up: the next replica may begin meanwhile.
     end = [each["type"] for each in events if each["type"] in ("call_moved", "close", "cleanup")]
     assert end[:3] == ["call_moved", "close", "cleanup"]
-    began = [each for each in after if each not in ("close", "cleanup")]
-    assert began[:3] == ["entrypoint", "call_resumed", "connect"]
+    # What the one before tells of its end may stand between them.
+    begun = [after.index(each) for each in ("entrypoint", "call_resumed", "connect")]
+    assert begun == sorted(begun)
     assert has("call_resumed", epoch=2, open_question=False)(events)
     assert [each["reason"] for each in events if each["type"] == "cleanup"] == ["moved", "caller left"]
 
