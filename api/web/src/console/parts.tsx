@@ -46,6 +46,16 @@ export function PageHead({ title, children }: { title: string; children?: ReactN
   );
 }
 
+/** A figure and its name, in a list of them. */
+export function Fact({ name, children }: { name: string; children: ReactNode }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
 export function Badge({ kind, children }: { kind: "live" | "quiet" | "warn"; children: ReactNode }) {
   return <span className={`badge badge-${kind}`}>{children}</span>;
 }

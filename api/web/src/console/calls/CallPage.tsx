@@ -4,7 +4,7 @@ import { Link, useNavigate, useParams } from "react-router";
 import { seconds } from "../../call/turn";
 import { type PageOf, ask, get, query } from "../api";
 import { useMay } from "../me";
-import { Badge, Empty, Loading, Trouble, When, length, money } from "../parts";
+import { Badge, Empty, Fact, Loading, Trouble, When, length, money } from "../parts";
 import { Confirm } from "../Confirm";
 import { Events } from "./Events";
 import { type Captions, Following } from "./Following";
@@ -143,15 +143,6 @@ function Head({ call, path }: { call: CallShown; path: string }) {
         Its transcript, events and files are gone for good. What it cost stays in the usage.
       </Confirm>
     </header>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: React.ReactNode }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </div>
   );
 }
 

@@ -3,7 +3,7 @@ import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { useSearchParams } from "react-router";
 import { type PageOf, get, query } from "../api";
-import { Badge, Empty, Loading, PageHead, Trouble, money } from "../parts";
+import { Badge, Empty, Fact, Loading, PageHead, Trouble, money } from "../parts";
 import { Bars } from "./Bars";
 
 interface Amounts {
@@ -109,15 +109,6 @@ function Whole({ summary }: { summary: Summary }) {
         </p>
       )}
     </>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: React.ReactNode }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </div>
   );
 }
 
