@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from livekit.agents import utils
 from livekit.agents.voice import io
 
 from agent import events
@@ -73,7 +72,7 @@ class Live:
             "turns": 0,
         }
         self._waiting: list[Record] = []
-        self._ended = False
+        self._ended = self._closing = False
         self._wake = asyncio.Event()
         self._away = False
         self._task = asyncio.create_task(self._tell(), name=f"live {call}")
@@ -107,8 +106,9 @@ class Live:
 
     async def aclose(self) -> None:
         """Tell the last, and stop; bounded by the state's own bound."""
-        await utils.aio.cancel_and_wait(self._task)
-        await self._flush(None if self._ended else self._now)
+        self._closing = True
+        self._wake.set()
+        await self._task  # what is on its way arrives first: the end may be in it
 
     def _know(self, event: events.Event) -> None:
         """Keep what the list of live calls shows."""
@@ -134,12 +134,14 @@ class Live:
         self._put({"type": "caption", "who": who, "text": text, "final": final})
 
     def _put(self, event: Record) -> None:
+        if self._ended and event["type"] != "ended":
+            return  # a last caption on its way would make the end look like somebody who came back
         self._waiting.append({**event, "at": round(self._clock(), 3)})
         del self._waiting[:-WAITING]
         self._wake.set()
 
     async def _tell(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 async with asyncio.timeout(AGAIN_SECONDS):
                     await self._wake.wait()
@@ -148,6 +150,7 @@ class Live:
                 pass
             self._wake.clear()
             await self._flush(self._now)
+        await self._flush(None if self._ended else self._now)
 
     async def _flush(self, now: Record | None) -> None:
         told, self._waiting = self._waiting, []

@@ -25,10 +25,15 @@ class CountingState(Memory):
         self.published: list[list[Record]] = []
         self.away = False
         self.news = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
 
     async def publish(self, call: str, events: Sequence[Record]) -> None:
         if self.away:
             raise Unavailable("away")
+        self.begun.set()
+        await self.may_go_on.wait()
         self.published.append(list(events))
         self.news.set()
         await super().publish(call, events)
@@ -93,6 +98,27 @@ async def test_a_call_ends_for_followers_only_where_it_goes_on_nowhere(
     (last,) = await told(state)
     assert (last["type"] == "ended") is over
     assert bool(await state.living()) is not over
+
+
+async def test_an_end_that_is_on_its_way_when_the_call_is_freed_arrives(state: CountingState) -> None:
+    follower = Live(state, "room")
+    state.may_go_on.clear()
+    follower.hear(event(events.Cleanup, reason="caller left", seconds=1.0))
+    await state.begun.wait()
+    closing = asyncio.create_task(follower.aclose())
+    await asyncio.sleep(0)  # it waits for what is on its way
+    state.may_go_on.set()
+    await closing
+    assert [each["type"] for each in await told(state)] == ["ended"]
+    assert not await state.living()
+
+
+async def test_nothing_is_told_after_the_end(state: CountingState) -> None:
+    follower = Live(state, "room")
+    follower.hear(event(events.Cleanup, reason="caller left", seconds=1.0))
+    follower.hear(heard("late", final=True))
+    await follower.aclose()
+    assert [each["type"] for each in await told(state)] == ["ended"]
 
 
 async def test_words_are_in_captions_and_turns_alone(state: CountingState) -> None:
