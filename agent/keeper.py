@@ -7,7 +7,8 @@
              "heard": id                            of the last utterance that is in the history
              "assistant": name, "began": seconds     who answers; when the call began, since the epoch
              "staff": {...}                          who that is, where it is a tenant's: `agent.assistants.kept`
-             "typed": [ids]}                         of typed messages that are in the history
+             "typed": [ids],                         of typed messages that are in the history
+             "turns": number}                        of the last turn
     files:  {"files": [...]}                         as `agent.library.Library.json` says
 
 Nothing waits for the state: changes are written by one task, the newest last, and a state that is away costs the call
@@ -81,6 +82,7 @@ class Left:
         began: When the call began, seconds since the epoch; 0.0: not known.
         files: What was read of files that the caller sent.
         typed: Ids of typed messages that are in the history.
+        turns: How many there have been.
         staff: Who answers, where a tenant's assistant does: it goes on as it is, whatever becomes of it.
     """
 
@@ -93,6 +95,7 @@ class Left:
     began: float = 0.0
     files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     typed: list[str] = field(default_factory=list[str], kw_only=True)
+    turns: int = field(default=0, kw_only=True)
     staff: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -136,6 +139,7 @@ class Keeper:
             (files or {}).get("files", []),
             record.get("staff", {}),
             typed=record.get("typed", []),
+            turns=record.get("turns", 0),
         )
         return cls(state, lease, {**empty, **record}, left)
 

@@ -180,7 +180,8 @@ class Call:
         used = self.recorder.tool_used
         reception = Reception(self._assistants, self._models, model, voice, ears, care, room, self._context, used)
         reception.changed = lambda name: self._keeper.note(assistant=name, staff=self._assistants.kept(name))
-        turns = TurnLog(session, self._models, {"llm": model.span, "tts": voice.span}, lambda: model.called)
+        spans, before = {"llm": model.span, "tts": voice.span}, left.turns if left else 0
+        turns = TurnLog(session, self._models, spans, lambda: model.called, before)
         turns.on_turn = lambda turn: self._publish(room, turn)
         # While the answer is still heard, the model reads what the next prompt will begin with.
         session.on("conversation_item_added", lambda _: model.read_ahead(session.current_agent.chat_ctx))
@@ -299,6 +300,7 @@ class Call:
 
     def _publish(self, room: rtc.Room, turn: Event) -> None:
         """Tell the dispatcher and the page what a turn was and how long it took."""
+        self._keeper.note(turns=turn["turn"])
         self.recorder.turn(turn)
         self.emit({"type": "turn", **{key: value for key, value in turn.items() if key not in ("heard", "answer")}})
         self._spawn(room.local_participant.send_text(json.dumps(turn), topic="parley.turn"))

@@ -30,6 +30,7 @@ class TurnLog:
         models: Say which model serves each role.
         spans: Of the last answer (`llm`) and the last speech (`tts`).
         called: Says whether the last answer calls tools: what was said before them is not all.
+        before: Turns that replicas before this one have had.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class TurnLog:
         models: Models,
         spans: Mapping[str, Span],
         called: Callable[[], bool] = lambda: False,
+        before: int = 0,
     ) -> None:
         self._spans, self._called = spans, called
         self._spoken: dict[str, Span] = {}
         self.on_turn: Callable[[Turn], None] = lambda turn: None
         self._models = models
-        self._count = 0
+        self._count = before
         self._asked: llm.ChatMessage | None = None
         self._asked_at = 0.0
         self._spoke_at = 0.0

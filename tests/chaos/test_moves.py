@@ -73,7 +73,7 @@ async def moved(parley: Parley, after: Profile, question: Samples, what: str) ->
         await greeted(robot)
         began = time.perf_counter()
         deploying = asyncio.create_task(asyncio.to_thread(deploy, after))
-        turns = 0
+        turns, numbers = 0, list[int]()
         while not deploying.done() or turns < 2:
             asked = await robot.say(question)
             await robot.heard_after(asked, 40)
@@ -81,11 +81,15 @@ async def moved(parley: Parley, after: Profile, question: Samples, what: str) ->
             turns += 1
             print(f"{time.perf_counter() - began:6.2f} s  turn {turn['turn']}: {turn['heard']}")
             heard = [turn["heard"]]
+            numbers.append(turn["turn"])
             await robot.quiet(1.0, 40)
             while not robot.turns.empty():  # who speaks in the moment of the move is heard in two parts
-                heard.append(robot.turns.get_nowait()["heard"])
+                later = robot.turns.get_nowait()
+                heard.append(later["heard"])
+                numbers.append(later["turn"])
             assert len(set(heard)) == len(heard), "a question was answered twice"
         await deploying
+        assert numbers == sorted(set(numbers)), "turns are counted on, wherever the call is"
         [lease] = [each for each in await state.leases() if each.call == door.room]
         gaps = _gaps(door.events())
         print(f"{what}: {turns} turns, epoch {lease.epoch}, nobody listened for {gaps} s")

@@ -35,11 +35,11 @@ async def test_the_next_replica_finds_the_open_question_and_how_far_its_answer_w
     keeper = await Keeper.open(state, lease)
     answer = Answer("The sea is wide. It is deep too.", False, [(16, 1.2), (32, 2.5)], played=1.9)
     question = {"role": "user", "content": "The sea?"}
-    keeper.note(greeted=True, history=[question], question="The sea?", answer=answer.json())
+    keeper.note(greeted=True, history=[question], question="The sea?", answer=answer.json(), turns=3)
     await keeper.aclose()
     after = await Keeper.open(state, await claimed(state, "two", over=lease.epoch))
     assert after.left is not None
-    assert after.left.question == "The sea?"
+    assert (after.left.question, after.left.turns) == ("The sea?", 3)
     assert after.left.answer == answer
     assert answer.written[: after.left.answer.heard] == "The sea is wide."
     await after.aclose()
