@@ -6,17 +6,20 @@ import base64
 import binascii
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 from fastapi import Query
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from api.db.types import Time
 from api.problems import Problem
 
 Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 PAGE = 50
 LARGEST = 200
@@ -30,6 +33,38 @@ class Page(BaseModel, Generic[Item]):
 
     items: list[Item]
     next: str | None = Field(default=None, description="Cursor of the page after this one; null: this is the last")
+
+
+async def listed(
+    session: AsyncSession,
+    asked: Select[Row],
+    by: Sequence[InstrumentedAttribute[Any]],
+    shown: Callable[[Row], Item],
+    limit: int,
+    after: str | None,
+    *,
+    oldest_first: bool = False,
+) -> Page[Item]:
+    """Return a page of rows.
+
+    Args:
+        session: Of the caller's tenant.
+        asked: All rows of the list, in no order.
+        by: What they are ordered by; together no two rows have the same.
+        shown: Makes an item of a row.
+        limit: Most items.
+        after: Cursor of the page before; None: the first page.
+        oldest_first: Rising, not falling.
+
+    Raises:
+        Problem: 422: it is no cursor of ours.
+    """
+    if (condition := (newer if oldest_first else older)(after, *by)) is not None:
+        asked = asked.where(condition)
+    order = [column.asc() if oldest_first else column.desc() for column in by]
+    rows, more = cut((await session.scalars(asked.order_by(*order).limit(limit + 1))).all(), limit)
+    following = cursor_of(*(getattr(rows[-1], column.key) for column in by)) if more else None
+    return Page(items=[shown(row) for row in rows], next=following)
 
 
 def older(cursor: str | None, *columns: Any) -> ColumnElement[bool] | None:

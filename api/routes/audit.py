@@ -12,7 +12,7 @@ from sqlalchemy import select
 from api.access.principal import Principal, Tenancy, needs
 from api.db.tables import AuditEntry
 from api.names import QueryId
-from api.pages import After, Limit, Page, cursor_of, cut, older
+from api.pages import After, Limit, Page, listed
 from api.problems import problems
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
@@ -47,7 +47,7 @@ async def list_audit_entries(
     after: After = None,
 ) -> Page[Entry]:
     """List administrative acts, the newest first."""
-    query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit + 1)
+    query = select(AuditEntry)
     for column, wanted in ((AuditEntry.actor, actor), (AuditEntry.action, action), (AuditEntry.target, target)):
         if wanted is not None:
             query = query.where(column == wanted)
@@ -55,8 +55,8 @@ async def list_audit_entries(
         query = query.where(AuditEntry.created_at >= since)
     if until is not None:
         query = query.where(AuditEntry.created_at < until)
-    if (older_ones := older(after, AuditEntry.id)) is not None:
-        query = query.where(older_ones)
-    rows, more = cut((await session.scalars(query)).all(), limit)
-    items = [Entry.model_validate({name: getattr(row, name) for name in Entry.model_fields}) for row in rows]
-    return Page(items=items, next=cursor_of(rows[-1].id) if more else None)
+    return await listed(session, query, (AuditEntry.id,), _entry, limit, after)
+
+
+def _entry(row: AuditEntry) -> Entry:
+    return Entry.model_validate({name: getattr(row, name) for name in Entry.model_fields})

@@ -31,7 +31,7 @@ from api.db import session_of
 from api.db.tables import Call, CallEvent, File, Participant, Turn, Usage
 from api.db.types import now
 from api.etags import etag_of, tag
-from api.pages import After, Limit, Page, cursor_of, cut, newer, older
+from api.pages import After, Limit, Page, cursor_of, listed, newer
 from api.problems import Problem, problems
 from api.records.deletion import delete_call
 
@@ -81,7 +81,7 @@ async def list_(
     caller: Annotated[str | None, Query(min_length=1, max_length=100, description="Part of name or number")] = None,
 ) -> Page[CallItem]:
     """List calls, the newest first."""
-    asked = select(Call).order_by(Call.created_at.desc(), Call.id.desc()).limit(limit + 1)
+    asked = select(Call)
     if status:
         asked = asked.where(Call.status.in_(status) if len(status) > 1 else Call.status == status[0])
     if assistant is not None:
@@ -98,13 +98,7 @@ async def list_(
         asked = asked.where(Call.errors > 0 if errors else Call.errors == 0)
     if caller is not None:
         asked = asked.where(func.lower(Call.caller).contains(caller.lower(), autoescape=True))
-    if (condition := older(after, Call.created_at, Call.id)) is not None:
-        asked = asked.where(condition)
-    rows, more = cut((await session.scalars(asked)).all(), limit)
-    return Page(
-        items=[CallItem.of(row) for row in rows],
-        next=cursor_of(rows[-1].created_at, rows[-1].id) if more else None,
-    )
+    return await listed(session, asked, (Call.created_at, Call.id), CallItem.of, limit, after)
 
 
 @router.get("/calls/{id}", operation_id="get_call", responses=problems(404), dependencies=[needs("calls:read")])
@@ -150,12 +144,8 @@ async def end(id: CallId, session: Tenancy, request: Request, who: Writer) -> Ca
 async def turns(id: CallId, session: Tenancy, limit: Limit = 50, after: After = None) -> Page[TurnShown]:
     """List a call's turns, the first one first: what was said, how long each stage took, and who served it."""
     await _call(session, id)
-    asked = select(Turn).where(Turn.call_id == id).order_by(Turn.at, Turn.id).limit(limit + 1)
-    if (condition := newer(after, Turn.at, Turn.id)) is not None:
-        asked = asked.where(condition)
-    rows, more = cut((await session.scalars(asked)).all(), limit)
-    following = cursor_of(rows[-1].at, rows[-1].id) if more else None
-    return Page(items=[TurnShown.of(row) for row in rows], next=following)
+    asked = select(Turn).where(Turn.call_id == id)
+    return await listed(session, asked, (Turn.at, Turn.id), TurnShown.of, limit, after, oldest_first=True)
 
 
 @router.get(
@@ -164,12 +154,8 @@ async def turns(id: CallId, session: Tenancy, limit: Limit = 50, after: After = 
 async def events(id: CallId, session: Tenancy, limit: Limit = 50, after: After = None) -> Page[EventShown]:
     """List what happened in a call, the first first; no words of the caller's."""
     await _call(session, id)
-    asked = select(CallEvent).where(CallEvent.call_id == id).order_by(CallEvent.at, CallEvent.id).limit(limit + 1)
-    if (condition := newer(after, CallEvent.at, CallEvent.id)) is not None:
-        asked = asked.where(condition)
-    rows, more = cut((await session.scalars(asked)).all(), limit)
-    following = cursor_of(rows[-1].at, rows[-1].id) if more else None
-    return Page(items=[EventShown.of(row) for row in rows], next=following)
+    asked = select(CallEvent).where(CallEvent.call_id == id)
+    return await listed(session, asked, (CallEvent.at, CallEvent.id), EventShown.of, limit, after, oldest_first=True)
 
 
 @router.get(

@@ -17,7 +17,7 @@ from api.db import session_of
 from api.db.tables import File
 from api.db.types import now
 from api.names import PathId, QueryId
-from api.pages import After, Limit, Page, cursor_of, cut, older
+from api.pages import After, Limit, Page, listed
 from api.problems import Problem, problems
 from api.secret import secret
 from api.storage import Storage, attachment
@@ -77,15 +77,12 @@ async def list_files(
     after: After = None,
 ) -> Page[FileInfo]:
     """List files, the newest first."""
-    asked = select(File).order_by(File.id.desc()).limit(limit + 1)
+    asked = select(File)
     if call is not None:
         asked = asked.where(File.call_id == call)
     if assistant is not None:
         asked = asked.where(File.assistant_id == assistant)
-    if (condition := older(after, File.id)) is not None:
-        asked = asked.where(condition)
-    page, more = cut((await session.scalars(asked)).all(), limit)
-    return Page(items=[FileInfo(**_about(row)) for row in page], next=cursor_of(page[-1].id) if more else None)
+    return await listed(session, asked, (File.id,), lambda row: FileInfo(**_about(row)), limit, after)
 
 
 @router.get("/{id}", operation_id="get_file", responses=problems(404))

@@ -19,7 +19,7 @@ from api.db.tables import ApiKey, Tenant
 from api.db.types import now
 from api.etags import hold
 from api.names import Name, PathId
-from api.pages import After, Limit, Page, cursor_of, cut, older
+from api.pages import After, Limit, Page, listed
 from api.problems import Problem, problems
 
 router = APIRouter(prefix="/api/v1/keys", tags=["keys"])
@@ -77,14 +77,10 @@ async def list_keys(
     after: After = None,
 ) -> Page[Key]:
     """List the tenant's keys, the newest first."""
-    query = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id.desc()).limit(limit + 1)
+    query = select(ApiKey)
     if alive is not None:
         query = query.where(made.alive() if alive else ~made.alive())
-    if (older_ones := older(after, ApiKey.created_at, ApiKey.id)) is not None:
-        query = query.where(older_ones)
-    rows, more = cut((await session.scalars(query)).all(), limit)
-    following = cursor_of(rows[-1].created_at, rows[-1].id) if more else None
-    return Page(items=[_key(row) for row in rows], next=following)
+    return await listed(session, query, (ApiKey.created_at, ApiKey.id), _key, limit, after)
 
 
 @router.post("", operation_id="create_key", status_code=201, responses=problems(409))

@@ -17,7 +17,7 @@ from api.db.tables import Person, SignIn, Tenant
 from api.db.types import now
 from api.etags import hold
 from api.names import PathId
-from api.pages import After, Limit, Page, cursor_of, cut, older
+from api.pages import After, Limit, Page, listed
 from api.problems import Problem, problems
 
 router = APIRouter(prefix="/api/v1/people", tags=["people"])
@@ -53,12 +53,7 @@ class PersonChange(BaseModel):
 @router.get("", operation_id="list_people", responses=problems())
 async def list_people(session: Tenancy, who: Reader, limit: Limit = 50, after: After = None) -> Page[PersonShown]:
     """List the tenant's people, the newest first."""
-    query = select(Person).order_by(Person.created_at.desc(), Person.id.desc()).limit(limit + 1)
-    if (older_ones := older(after, Person.created_at, Person.id)) is not None:
-        query = query.where(older_ones)
-    rows, more = cut((await session.scalars(query)).all(), limit)
-    following = cursor_of(rows[-1].created_at, rows[-1].id) if more else None
-    return Page(items=[_shown(row) for row in rows], next=following)
+    return await listed(session, select(Person), (Person.created_at, Person.id), _shown, limit, after)
 
 
 @router.get("/{person_id}", operation_id="get_person", responses=problems(404))

@@ -19,7 +19,7 @@ from api.db.tables import WebhookEndpoint, WebhookMessage
 from api.db.types import now
 from api.etags import IfMatch, check, etag_of, hold, tag
 from api.names import PathId, QueryId
-from api.pages import After, Limit, Page, cursor_of, cut, older
+from api.pages import After, Limit, Page, listed
 from api.problems import Problem, problems
 from api.webhooks.addresses import Refused, check_url
 from api.webhooks.events import TEST, Event, message
@@ -123,11 +123,7 @@ class Replayed(BaseModel):
 @router.get("/webhooks", responses=problems())
 async def list_webhooks(session: Tenancy, _: Reader, limit: Limit = 50, after: After = None) -> Page[Webhook]:
     """List webhook endpoints, the newest first."""
-    query = select(WebhookEndpoint).order_by(WebhookEndpoint.id.desc()).limit(limit + 1)
-    if (condition := older(after, WebhookEndpoint.id)) is not None:
-        query = query.where(condition)
-    rows, more = cut((await session.scalars(query)).all(), limit)
-    return Page(items=[Webhook.of(row) for row in rows], next=cursor_of(rows[-1].id) if more else None)
+    return await listed(session, select(WebhookEndpoint), (WebhookEndpoint.id,), Webhook.of, limit, after)
 
 
 @router.post("/webhooks", status_code=201, responses=problems(409))
@@ -246,15 +242,12 @@ async def list_webhook_messages(
     after: After = None,
 ) -> Page[WebhookMessageShown]:
     """List messages, the newest first; those that could not be delivered have the status dead."""
-    query = select(WebhookMessage).order_by(WebhookMessage.id.desc()).limit(limit + 1)
+    query = select(WebhookMessage)
     if webhook_id is not None:
         query = query.where(WebhookMessage.endpoint_id == webhook_id)
     if status is not None:
         query = query.where(WebhookMessage.status == status)
-    if (condition := older(after, WebhookMessage.id)) is not None:
-        query = query.where(condition)
-    rows, more = cut((await session.scalars(query)).all(), limit)
-    return Page(items=[WebhookMessageShown.of(row) for row in rows], next=cursor_of(rows[-1].id) if more else None)
+    return await listed(session, query, (WebhookMessage.id,), WebhookMessageShown.of, limit, after)
 
 
 @router.get("/webhook_messages/{message_id}", responses=problems(404))
