@@ -140,15 +140,19 @@ class Backend:
         """These happened since the last time (`agent/events.py`)."""
         return self._outbox.put(Events.model_validate({**self._next(), "events": [dict(event) for event in events]}))
 
-    def usage(self, role: Role, model: str, used: Usage) -> asyncio.Future[bool]:
-        """So much was used since the last time."""
-        return self._outbox.put(Used(**self._next(), role=role, model=model, used=asdict(used)))
+    def usage(self, role: Role, model: str, used: Usage, question: str = "") -> asyncio.Future[bool]:
+        """So much was used since the last time, for the turn of a question; empty: for no turn."""
+        turn = self._id(question) if question else ""
+        return self._outbox.put(Used(**self._next(), role=role, model=model, used=asdict(used), turn=turn))
+
+    def _id(self, once: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"parley {self._call} {once}"))
 
     def _next(self, once: str = "") -> dict[str, Any]:
         """Return what all records have; `once` makes an id that is the same whenever it is."""
         self._sequence += 1
         return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"parley {self._call} {once}") if once else uuid.uuid4()),
+            "id": self._id(once) if once else str(uuid.uuid4()),
             "call": self._call,
             "epoch": self._epoch,
             "sequence": self._sequence,

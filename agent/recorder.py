@@ -155,8 +155,9 @@ class Recorder:
         metrics.count_turn(turn)
         self.record(events.Turn, turn=dict(turn))
         # The same question has the same number on every replica, so a turn that two have told is stored once.
-        self._tell(lambda backend: backend.save_conversation_turn(turn, f"question {self._question}"))
-        self._tell_usage()
+        question = f"question {self._question}"
+        self._tell(lambda backend: backend.save_conversation_turn(turn, question))
+        self._tell_usage(question)
 
     def tool_used(self, use: Mapping[str, Any]) -> None:
         """What came of a tool, as `agent/tools.py` says: told with LiveKit's own word that it has ended."""
@@ -337,10 +338,10 @@ class Recorder:
         callers = [tenant_of(self._metadata, who.attributes) for who in others]
         return next(filter(None, callers), tenant_of(self._metadata))
 
-    def _tell_usage(self) -> None:
+    def _tell_usage(self, question: str = "") -> None:
         used, self._used = self._used, {}
         for (role, model), usage in used.items():
-            self._tell(lambda backend, role=role, model=model, usage=usage: backend.usage(role, model, usage))
+            self._tell(lambda backend, of=(role, model, usage): backend.usage(*of, question))
 
     def _tell(self, what: Callable[[Backend], object]) -> None:
         """Tell the backend; whatever goes wrong there, the call goes on."""

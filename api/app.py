@@ -108,7 +108,7 @@ def create_app(
         title="Parley",
         version="0.1.0",
         summary="Talk to a model cluster.",
-        docs_url="/api/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=_lifespan,
@@ -166,12 +166,14 @@ def create_app(
     add_problem_handlers(app)
     describe(app)
     if PAGE.is_dir():
+        app.get("/api/docs", include_in_schema=False, response_class=FileResponse)(lambda: PAGE / "docs.html")
         # The console's addresses are the page's to read.
         for path in ("/console", "/console/{path:path}"):
             app.get(path, include_in_schema=False, response_class=FileResponse)(lambda: PAGE / "index.html")
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     else:
-        app.get("/", include_in_schema=False, response_class=HTMLResponse)(lambda: NOT_BUILT)
+        for path in ("/", "/api/docs"):
+            app.get(path, include_in_schema=False, response_class=HTMLResponse)(lambda: NOT_BUILT)
     app.add_middleware(Idempotency)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     # Recordings, conversations and files are longer than what the page sends.

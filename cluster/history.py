@@ -6,18 +6,16 @@ Each entry holds the whole profile that ran from then on, so that `parley rollba
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import getpass
 import os
-import tempfile
 import time
-from collections.abc import Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cluster import state
 from serve.errors import ConfigError, ParleyError
 from serve.settings import home
 
@@ -107,7 +105,8 @@ def note(action: Action, profile: str, what: str, before: int | None, settings: 
         before=before,
         settings=settings,
     )
-    _write([*changes, change][-KEPT:])
+    lines = [f"{each.model_dump_json()}\n" for each in [*changes, change][-KEPT:]]
+    state.write(_file(), "".join(lines))
     return change
 
 
@@ -119,28 +118,13 @@ def here(profile: str, settings: dict[str, Any]) -> Change:
     return note("up", profile, "as it was started", changes[-1].number if changes else None, settings)
 
 
-@contextlib.contextmanager
-def changing() -> Generator[None]:
+def changing() -> AbstractContextManager[None]:
     """Hold off other changes of the cluster: a swap goes on for minutes.
 
     Raises:
         ParleyError: Another one is at it.
     """
-    home().mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (home() / "changing").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ParleyError("another `parley deploy`, `swap` or `rollback` is at work; try again after it") from None
-        yield
-
-
-def _write(changes: list[Change]) -> None:
-    """Write the file, whole or not at all; made readable by its user only."""
-    handle, name = tempfile.mkstemp(dir=home(), prefix="history-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.writelines(f"{change.model_dump_json()}\n" for change in changes)
-    Path(name).replace(_file())
+    return state.lock("changing", "`parley deploy`, `swap` or `rollback`")
 
 
 def _who() -> str:

@@ -84,12 +84,17 @@ def load() -> State | None:
 
 
 def save(state: State) -> None:
-    """Write the state, whole or not at all."""
-    home().mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=home(), prefix="state-")
-    with os.fdopen(handle, "w") as file:
-        file.write(json.dumps(state.model_dump(mode="json"), indent=1))
-    Path(name).replace(_file())
+    """Write the state."""
+    write(_file(), json.dumps(state.model_dump(mode="json"), indent=1))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file of the state folder, whole or not at all; readable by its user only."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(name).replace(path)
 
 
 def clear(run_id: str) -> None:
@@ -102,8 +107,12 @@ def clear(run_id: str) -> None:
 
 
 @contextlib.contextmanager
-def lock() -> Generator[None]:
-    """Hold off other commands that start or stop a cluster.
+def lock(name: str = "lock", others: str = "`parley up` or `parley down`") -> Generator[None]:
+    """Hold off other commands that do the same.
+
+    Args:
+        name: Of the file that is locked; none: that of those who start or stop a cluster.
+        others: The commands that use it.
 
     Raises:
         ParleyError: Another one is at it.
@@ -111,11 +120,11 @@ def lock() -> Generator[None]:
     import fcntl
 
     home().mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (home() / "lock").open("w") as file:
+    with (home() / name).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ParleyError("another `parley up` or `parley down` is at work; try again when it is done") from None
+            raise ParleyError(f"another {others} is at work; try again when it is done") from None
         yield
 
 

@@ -154,9 +154,11 @@ class Used(Record):
         role: What for.
         model: Whose.
         used: Fields of `serve.contracts.Usage`.
+        turn: Id of the turn that it was used for; empty: for none, such as a greeting.
     """
 
     kind: Literal["usage"] = "usage"
+    turn: str = ""
     role: Role
     model: str
     used: dict[str, float]

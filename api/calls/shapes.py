@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -57,16 +57,13 @@ class StartedCall(BaseModel):
     version: int | None = Field(description="Of the assistant", examples=[None])
 
 
-class CallItem(BaseModel):
-    """A call, as lists show it."""
+class CallFacts(BaseModel):
+    """What is said of a call wherever it is shown, to webhooks too."""
 
     id: str = Field(examples=[_CALL])
     status: Status = Field(description="waiting: nobody has answered yet", examples=["ended"])
-    assistant: str = Field(examples=["default"])
-    assistant_id: str | None = Field(examples=[None])
-    version: int | None = Field(examples=[None])
+    assistant: str = Field(description="Who answered first", examples=["default"])
     medium: str = Field(description="standard: a browser; sip: a phone", examples=["standard"])
-    caller: str = Field(description="Name or number", examples=["Ada"])
     created_at: datetime.datetime = Field(examples=[_AT])
     answered_at: datetime.datetime | None = Field(examples=[_AT])
     ended_at: datetime.datetime | None = Field(examples=[_AT])
@@ -74,10 +71,18 @@ class CallItem(BaseModel):
     turns: int = Field(examples=[4])
     errors: int = Field(description="Turns without an answer", examples=[0])
     interruptions: int = Field(examples=[1])
+    currency: str = Field(description="ISO 4217; empty: nothing has a price", examples=["EUR"])
+    annotations: dict[str, Any] = Field(description="As the call was started with", examples=[{"ticket": "1042"}])
+
+
+class CallItem(CallFacts):
+    """A call, as lists show it."""
+
+    assistant_id: str | None = Field(examples=[None])
+    version: int | None = Field(examples=[None])
+    caller: str = Field(description="Name or number", examples=["Ada"])
     median_ms: int | None = Field(description="Of the times from voice to voice", examples=[640])
     cost: str = Field(description="As far as it is known", examples=["0.0123"])
-    currency: str = Field(description="ISO 4217; empty: nothing has a price", examples=["EUR"])
-    annotations: dict[str, Any] = Field(examples=[{"ticket": "1042"}])
 
     @classmethod
     def of(cls, row: tables.Call) -> CallItem:
@@ -121,18 +126,23 @@ class CallShown(CallItem):
         return cls(**CallItem.of(row).model_dump(), participants=people, usage=list(usage), files=files)
 
 
-class TurnShown(BaseModel):
-    """A question and the answer, as far as it was heard."""
+class TurnFacts(BaseModel):
+    """What is said of a turn wherever it is shown, to webhooks too."""
 
     id: str = Field(examples=["5b0c5d0e-0d52-4f36-9b9e-1f0e6f3c3a11"])
-    number: int = Field(examples=[1])
+    number: int = Field(description="1, 2, ... within the call", examples=[1])
     at: datetime.datetime = Field(description="When it was over", examples=[_AT])
-    heard: str = Field(examples=["When do you open?"])
-    answer: str = Field(examples=["We open at nine."])
+    heard: str = Field(description="The question", examples=["When do you open?"])
+    answer: str = Field(description="As far as it was heard", examples=["We open at nine."])
     interrupted: bool = Field(examples=[False])
     typed: bool = Field(examples=[False])
     error: str | None = Field(description="Why there is no answer", examples=[None])
     voice_ms: int | None = Field(description="End of speech to the answer's first sound", examples=[640])
+
+
+class TurnShown(TurnFacts):
+    """A question and the answer, as far as it was heard."""
+
     stages: dict[str, Any] = Field(
         description="What each stage took, in milliseconds",
         examples=[{"endpointing_ms": 450, "stt_ms": 140, "llm_first_token_ms": 90, "tts_first_byte_ms": 60}],
@@ -146,21 +156,30 @@ class TurnShown(BaseModel):
     )
     fallback: dict[str, Any] | None = Field(description="Who stood in, by role", examples=[None])
     retries: int = Field(examples=[0])
-    cost: str | None = Field(description="Where it is known of this turn alone", examples=[None])
+    cost: str | None = Field(
+        description="Of the models that worked for it; null: none of them has a price. The greeting and the call's "
+        "minutes are the call's alone",
+        examples=["0.0009"],
+    )
 
     @classmethod
-    def of(cls, row: tables.Turn) -> TurnShown:
-        """Return how a row is shown."""
+    def of(cls, row: tables.Turn, costs: Mapping[str, Decimal]) -> TurnShown:
+        """Return how a row is shown.
+
+        Args:
+            row: The turn.
+            costs: By turn's id, as `api.calls.costs.by_turn` returns them.
+        """
         known = row.measures
         return cls.model_validate(
             {
-                **_shown(("id", "number", "at", "heard", "answer", "interrupted", "typed", "error", "voice_ms"), row),
+                **_shown(TurnFacts.model_fields, row),
                 "stages": known.get("stages") or {},
                 "timeline": known.get("timeline") or [],
                 "models": known.get("models") or {},
                 "fallback": known.get("fallback"),
                 "retries": known.get("retries") or 0,
-                "cost": known.get("cost"),
+                "cost": money(costs[row.id]) if row.id in costs else None,
             }
         )
 
@@ -187,11 +206,16 @@ class ExportedCall(CallItem):
 
     @classmethod
     def line(
-        cls, row: tables.Call, participants: Iterable[tables.Participant], turns: Iterable[tables.Turn]
+        cls,
+        row: tables.Call,
+        participants: Iterable[tables.Participant],
+        turns: Iterable[tables.Turn],
+        costs: Mapping[str, Decimal],
     ) -> ExportedCall:
-        """Return a call with its turns."""
+        """Return a call with its turns, and what those cost."""
         people = [ParticipantShown.model_validate(_shown(ParticipantShown.model_fields, each)) for each in participants]
-        return cls(**CallItem.of(row).model_dump(), participants=people, transcript=[TurnShown.of(t) for t in turns])
+        said = [TurnShown.of(turn, costs) for turn in turns]
+        return cls(**CallItem.of(row).model_dump(), participants=people, transcript=said)
 
 
 def money(amount: Decimal) -> str:

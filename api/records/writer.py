@@ -212,6 +212,7 @@ def usage_row(record: records.Used, at: datetime.datetime, prices: Prices, assis
     cost, priced = prices.cost(model, amounts, day)
     return Usage(
         id=record.id,
+        turn_id=record.turn[:64] or None,
         assistant=assistant,
         day=day,
         role=record.role,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -14,18 +15,17 @@ from starlette.responses import StreamingResponse
 from api.access.audit import audit
 from api.access.principal import Principal, Tenancy, needs
 from api.calls import ending
+from api.calls.costs import by_model, by_turn
 from api.calls.entry import enter
 from api.calls.shapes import (
     CallItem,
     CallShown,
     EventShown,
     ExportedCall,
-    ModelUsage,
     NewCall,
     StartedCall,
     Status,
     TurnShown,
-    money,
 )
 from api.db import session_of
 from api.db.tables import Call, CallEvent, File, Participant, Turn, Usage
@@ -109,7 +109,7 @@ async def get(id: CallId, session: Tenancy, response: Response) -> CallShown:
     people = (await session.scalars(asked.limit(PEOPLE))).all()
     rows = (await session.scalars(select(Usage).where(Usage.call_id == id).order_by(Usage.role, Usage.model))).all()
     files = await session.scalar(select(func.count()).select_from(File).where(File.call_id == id))
-    shown = CallShown.whole(call, people, _summed(rows), files or 0)
+    shown = CallShown.whole(call, people, by_model(rows), files or 0)
     tag(response, etag_of(shown.model_dump_json()))
     return shown
 
@@ -145,7 +145,9 @@ async def turns(id: CallId, session: Tenancy, limit: Limit = 50, after: After = 
     """List a call's turns, the first one first: what was said, how long each stage took, and who served it."""
     await _call(session, id)
     asked = select(Turn).where(Turn.call_id == id)
-    return await listed(session, asked, (Turn.at, Turn.id), TurnShown.of, limit, after, oldest_first=True)
+    costs = await by_turn(session, id)
+    shown = partial(TurnShown.of, costs=costs)
+    return await listed(session, asked, (Turn.at, Turn.id), shown, limit, after, oldest_first=True)
 
 
 @router.get(
@@ -192,7 +194,7 @@ async def _lines(database: Any, tenant: str) -> AsyncGenerator[str]:
             async with session_of(database, tenant) as session:
                 said = await session.scalars(select(Turn).where(Turn.call_id == call.id).order_by(Turn.at, Turn.id))
                 here = select(Participant).where(Participant.call_id == call.id).order_by(Participant.joined_at)
-                line = ExportedCall.line(call, await session.scalars(here), said)
+                line = ExportedCall.line(call, await session.scalars(here), said, await by_turn(session, call.id))
             yield line.model_dump_json() + "\n"
         if len(calls) < EXPORT_CALLS:
             return
@@ -216,17 +218,3 @@ async def _end(request: Request, session: Any, id: str) -> Call:
     if call is None:
         raise Problem.missing("call")
     return call
-
-
-def _summed(rows: Any) -> list[ModelUsage]:
-    """Return a call's usage by model."""
-    found: dict[tuple[str, str], tuple[dict[str, float], Any]] = {}
-    for row in rows:
-        amounts, cost = found.get((row.role, row.model), ({}, 0))
-        for name, amount in row.amounts.items():
-            amounts[name] = amounts.get(name, 0) + amount
-        found[row.role, row.model] = (amounts, cost + row.cost)
-    return [
-        ModelUsage(role=role, model=model, amounts=amounts, cost=money(cost))
-        for (role, model), (amounts, cost) in found.items()
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, Field, field_serializer
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.calls.shapes import CallFacts, TurnFacts
 from api.db.tables import Call, File, Turn, WebhookEndpoint, WebhookMessage
 from api.db.tables.base import Base
 from api.db.types import now
@@ -21,45 +21,21 @@ EVENTS: tuple[Event, ...] = get_args(Event)
 TEST = "webhook.test"
 """Of the message that somebody sends to try an endpoint."""
 
-_AT = datetime.datetime(2026, 5, 4, 9, 30, 12, 345000, datetime.UTC)
 
-
-class CallData(BaseModel):
+class CallData(CallFacts):
     """Of call.started and call.ended; while a call goes on its counts are 0."""
 
-    id: str = Field(examples=["call-7f3a9c"])
-    status: str = Field(description="waiting, live or ended", examples=["ended"])
-    assistant: str = Field(description="Who answered first", examples=["default"])
-    medium: str = Field(description="standard: a browser; sip: a phone", examples=["standard"])
-    created_at: datetime.datetime = Field(examples=[_AT])
-    answered_at: datetime.datetime | None = Field(examples=[_AT])
-    ended_at: datetime.datetime | None = Field(examples=[_AT])
-    reason: str = Field(description="Why it ended", examples=["CLIENT_INITIATED"])
-    turns: int = Field(examples=[4])
-    errors: int = Field(description="Turns without an answer", examples=[0])
-    interruptions: int = Field(examples=[1])
     cost: Decimal = Field(description="As far as it is known", examples=["0.0123"])
-    currency: str = Field(examples=["EUR"])
-    annotations: dict[str, Any] = Field(description="As the call was started with", examples=[{"ticket": "1042"}])
 
     @field_serializer("cost")
     def _plain(self, cost: Decimal) -> str:
         return f"{cost:f}"
 
 
-class TurnData(BaseModel):
+class TurnData(TurnFacts):
     """Of turn.completed."""
 
-    id: str = Field(examples=["5b0c5d0e-0d52-4f36-9b9e-1f0e6f3c3a11"])
     call_id: str = Field(examples=["call-7f3a9c"])
-    number: int = Field(description="1, 2, ... within the call", examples=[1])
-    at: datetime.datetime = Field(examples=[_AT])
-    heard: str = Field(description="The question", examples=["When do you open?"])
-    answer: str = Field(description="As far as it was heard", examples=["We open at nine."])
-    interrupted: bool = Field(examples=[False])
-    typed: bool = Field(examples=[False])
-    error: str | None = Field(description="Why there is no answer", examples=[None])
-    voice_ms: int | None = Field(description="End of speech to the answer's first sound", examples=[640])
 
 
 class FileData(BaseModel):

@@ -30,6 +30,7 @@ TIMES = [
     "From the caller’s last word to the first sound680 ms",
 ]
 PAINTED = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20)))"
+LOADED = "() => performance.getEntriesByType('resource').map((entry) => entry.name)"
 INDICES = "(rows) => rows.map((row) => Number(row.dataset.index))"
 
 
@@ -190,3 +191,10 @@ async def test_what_cannot_be_read_says_so_and_comes_back(here: Console) -> None
         await page.unroute_all()
         await page.get_by_role("button", name="Try again").click()
         await expect(past(page).first).to_be_visible()
+
+
+async def test_the_description_of_the_api_is_shown_with_nothing_from_elsewhere(here: Console) -> None:
+    async with here.visit("/api/docs") as page:
+        await expect(page.locator("#operations-calls-list_calls")).to_be_visible(timeout=20_000)
+        hosts = {urlsplit(each).netloc for each in await page.evaluate(LOADED)}
+        assert hosts == {urlsplit(page.url).netloc}

@@ -17,6 +17,7 @@ from agent.outbox.handle import HandleSink
 from agent.outbox.sqlite import SqliteStore
 from agent.outbox.store import Entry
 from api import metrics
+from api.calls.costs import by_turn
 from api.db import Database, session_of
 from api.db.tables import Assistant, Call, DeletedCall, File, Participant, StoredRecord, Tenant, Turn, Usage
 from api.db.tables import WebhookEndpoint as Endpoint
@@ -67,6 +68,14 @@ async def test_a_whole_call_is_stored_with_its_summary(database: Database, sink:
     # 600 + 1500 of input, 400 cached, 120 of output, 11 seconds.
     assert (call["cost"], call["currency"]) == (Decimal("0.005906990"), "EUR")
     assert sum(row["cost"] for row in found["usage"]) == call["cost"]
+    turns = {row["id"]: row["number"] for row in found["turns"]}
+    async with database.system() as session:
+        costs = {turns[turn]: cost for turn, cost in (await by_turn(session, "room")).items()}
+    # "own", which the second turn used besides, has no price.
+    small = [row["cost"] for row in found["usage"] if row["model"] == "small"]
+    assert [costs[1], costs[2]] == small
+    rest = sum(row["cost"] for row in found["usage"] if row["turn_id"] is None)
+    assert sum(costs.values()) + rest == call["cost"]
     assert [row["price_date"] for row in found["usage"] if row["model"] == "own"] == [None]
     turns = sorted((row["number"], row["heard"], row["voice_ms"]) for row in found["turns"])
     assert turns == [(1, "question 1", 700), (2, "question 2", 900)]

@@ -183,6 +183,7 @@ class Usage(Tenanted, Base):
 
     Attributes:
         id: That of the record.
+        turn_id: Of the turn it was used for; None: for none. No key: it is told whether the turn is stored or not.
         amounts: Fields of `serve.contracts.Usage` that are not 0, and `minutes` of the call itself.
         cost: The sum of amounts times prices, exact.
         price_date: Of the price that was applied; None: no price is known.
@@ -193,6 +194,7 @@ class Usage(Tenanted, Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     call_id: Mapped[str | None] = mapped_column(Id, ForeignKey("calls.id", ondelete="SET NULL"), index=True)
+    turn_id: Mapped[str | None] = mapped_column(Id)
     assistant: Mapped[str] = mapped_column(String(60), default="default")
     day: Mapped[datetime.date]
     role: Mapped[str] = mapped_column(String(10))

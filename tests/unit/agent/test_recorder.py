@@ -143,6 +143,18 @@ async def test_usage_adds_up_until_it_is_told() -> None:
     assert (used.model, used.used["prompt_tokens"], used.used["completion_tokens"]) == ("small", 15, 3)
 
 
+async def test_what_a_turn_used_is_told_as_the_turns_own() -> None:
+    outbox = Kept()
+    recorder = recording(Heard(), outbox)
+    recorder.used("tts", "own", Usage(characters=12))
+    recorder.turn({"turn": 1, "heard": "a", "answer": "b"})
+    recorder.used("tts", "own", Usage(characters=8))
+    recorder.cleanup("caller left")
+    (turn,) = (each for each in outbox.records if each.kind == "turn")
+    used = [(each.turn, each.used["characters"]) for each in outbox.records if each.kind == "usage"]
+    assert used == [(turn.id, 12), ("", 8)]
+
+
 async def test_a_backend_that_fails_costs_the_call_nothing(caplog: pytest.LogCaptureFixture) -> None:
     outbox = Kept()
     outbox.broken = True

@@ -365,6 +365,7 @@ def upgrade() -> None:
         "usage",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("call_id", sa.String(length=64), nullable=True),
+        sa.Column("turn_id", sa.String(length=64), nullable=True),
         sa.Column("assistant", sa.String(length=60), nullable=False),
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("role", sa.String(length=10), nullable=False),
