@@ -38,7 +38,8 @@ def api(
             {
                 "name": "Api",
                 **config.replicas.deployment(),
-                "max_ongoing_requests": 200,
+                # Whoever follows a call holds a request; `api.calls.following.WATCHERS` leaves room for others.
+                "max_ongoing_requests": 1000,
                 "user_config": {
                     "models": list(models),
                     "routes": routes.model_dump(mode="json"),

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,9 @@ BEHIND = 200
 
 CALLS = 64
 """Calls that one replica follows: each is a request that waits at a dispatcher."""
+
+WATCHERS = 600
+"""Connections that follow calls at one replica; Serve lets it have more, so that others come through."""
 
 QUIET_SECONDS = 15.0
 """After so long without an event it is asked whether the call is still on."""
@@ -92,6 +95,7 @@ class Following:
     def __init__(self, dispatchers: Callable[[], Any]) -> None:
         self._dispatchers = dispatchers
         self._followed: dict[str, _Followed] = {}
+        self._watchers = 0
         self._roster: list[Event] = []
         self._read_at = float("-inf")
         self._reading: asyncio.Task[list[Event]] | None = None
@@ -100,6 +104,32 @@ class Following:
     def polls(self) -> int:
         """Return how many calls are followed now."""
         return len(self._followed)
+
+    def admit(self, call: str | None = None) -> None:
+        """Refuse whom there is no room for; asked before the answer begins, because a stream has no status any more.
+
+        Args:
+            call: Whom they want to follow; None: the list of calls.
+
+        Raises:
+            Problem: 503.
+        """
+        full = ""
+        if self._watchers >= WATCHERS:
+            full = f"{WATCHERS} follow calls at this server already"
+        elif call is not None and call not in self._followed and len(self._followed) >= CALLS:
+            full = f"{CALLS} calls are followed at this server already"
+        if full:
+            raise Problem(503, "Busy", f"{full}; try again in a moment", headers={"retry-after": "5"})
+
+    @contextmanager
+    def counted(self) -> Generator[None]:
+        """Count a connection while it follows something."""
+        self._watchers += 1
+        try:
+            yield
+        finally:
+            self._watchers -= 1
 
     @asynccontextmanager
     async def watch(
@@ -111,15 +141,9 @@ class Following:
             call: Its id.
             after: Id of the event seen last; "": from the first that is kept.
             reason: Says why the call has ended, None: it has not; asked when nothing is heard of it.
-
-        Raises:
-            Problem: 503: so many calls are followed here that there is no room for another.
         """
         followed = self._followed.get(call)
         if followed is None:
-            if len(self._followed) >= CALLS:
-                detail = f"{CALLS} calls are followed at this server already; try again in a moment"
-                raise Problem(503, "Busy", detail, headers={"retry-after": "5"})
             followed = self._followed[call] = _Followed(self, call, reason)
         watcher = followed.join(after)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
@@ -78,7 +79,9 @@ class LiveCall(BaseModel):
 )
 async def follow_all(request: Request, who: Reader) -> EventSourceResponse:
     """Follow all live calls of the tenant: `calls` is the whole list, sent at once and whenever it has changed."""
-    return _answer(_list(request.app.state.following, who.tenant))
+    following: Following = request.app.state.following
+    following.admit()
+    return _answer(following, _list(following, who.tenant))
 
 
 @router.get(
@@ -95,6 +98,7 @@ async def follow(id: CallId, request: Request, who: Reader, last_event_id: LastE
     """
     following: Following = request.app.state.following
     await _mine(request, following, id, who.tenant)
+    following.admit(id)
 
     async def reason() -> str | None:
         try:
@@ -102,7 +106,7 @@ async def follow(id: CallId, request: Request, who: Reader, last_event_id: LastE
         except (*AWAY, OSError):
             return None  # it is asked again
 
-    return _answer(_events(following, id, last_event_id or "", reason))
+    return _answer(following, _events(following, id, last_event_id or "", reason))
 
 
 async def _events(following: Following, call: str, after: str, reason: Any) -> AsyncGenerator[ServerSentEvent]:
@@ -184,5 +188,11 @@ def _sent(id: str, event: Event) -> ServerSentEvent:
     return ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event["type"], id=id or None)
 
 
-def _answer(events: AsyncGenerator[ServerSentEvent]) -> EventSourceResponse:
-    return EventSourceResponse(events, ping=PING_SECONDS, send_timeout=SEND_SECONDS)
+def _answer(following: Following, events: AsyncGenerator[ServerSentEvent]) -> EventSourceResponse:
+    async def counted() -> AsyncGenerator[ServerSentEvent]:
+        with following.counted():
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+
+    return EventSourceResponse(counted(), ping=PING_SECONDS, send_timeout=SEND_SECONDS)

@@ -168,13 +168,20 @@ async def test_so_many_calls_are_followed_at_once(
 ) -> None:
     monkeypatch.setattr(following, "CALLS", 1)
     async with followed.watch("room", "", never):
-        async with followed.watch("room", "", never):
-            assert followed.polls == 1
-        with pytest.raises(Problem, match="followed at this server already"):
-            async with followed.watch("other", "", never):
-                pass
-    async with followed.watch("other", "", never):
-        assert followed.polls == 1
+        followed.admit("room")
+        followed.admit()
+        with pytest.raises(Problem, match="1 calls are followed at this server already"):
+            followed.admit("other")
+    followed.admit("other")
+
+
+async def test_so_many_follow_calls_at_once(followed: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "WATCHERS", 1)
+    with followed.counted():
+        for call in ("room", None):
+            with pytest.raises(Problem, match="1 follow calls at this server already"):
+                followed.admit(call)
+    followed.admit()
 
 
 # Over HTTP.
@@ -229,6 +236,17 @@ async def test_a_call_that_has_ended_says_so_at_once(app: FastAPI, dispatchers: 
         dispatchers.away = True
         answer = await asyncio.wait_for(http.get("/api/v1/calls/room/live"), 5)
         assert read(answer.text)[-1]["event"] == "ended"
+
+
+async def test_who_finds_no_room_to_follow_is_told_before_the_stream_begins(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(app, Call(id="room", status="live"))
+    monkeypatch.setattr(following, "WATCHERS", 0)
+    async with client(app) as http:
+        for path in ("calls/live", "calls/room/live"):
+            answer = await asyncio.wait_for(http.get(f"/api/v1/{path}"), 5)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 async def test_a_call_without_a_row_belongs_to_whom_its_agent_says(app: FastAPI, dispatchers: FakeDispatchers) -> None:
