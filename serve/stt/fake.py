@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import cycle, islice
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ class Options(Strict):
 
     Attributes:
         texts: Transcripts, one an utterance, from the start again after the last.
+        words_per_second: An utterance is only so many words of its text, by its length; None: the whole text.
         delay: Seconds that a final transcript takes.
         streams: Utterances open at once.
         fail_after: Utterances that go well before one fails; None: all do.
@@ -26,6 +28,7 @@ class Options(Strict):
     """
 
     texts: tuple[str, ...] = ("hello there",)
+    words_per_second: float | None = Field(default=None, gt=0)
     delay: float = Field(default=0.0, ge=0)
     streams: int = Field(default=8, ge=1)
     fail_after: int | None = Field(default=None, ge=0)
@@ -109,7 +112,10 @@ class FakeUtterance:
             await asyncio.sleep(self._engine.settings.delay)
             check(bytes(self._bytes % 2), self._rate)
             text = self._engine.next_text() if self._sound else ""
-            usage = Usage(audio_seconds=duration(b"", self._rate) + self._bytes / (2 * self._rate))
+            seconds = duration(b"", self._rate) + self._bytes / (2 * self._rate)
+            usage = Usage(audio_seconds=seconds)
+            if (pace := self._engine.settings.words_per_second) is not None:
+                text = " ".join(islice(cycle(text.split()), max(1, round(seconds * pace)))) if text else ""
             return Transcript(text, language=self._language, usage=usage)
         finally:
             await self.close()
