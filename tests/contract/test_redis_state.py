@@ -42,7 +42,7 @@ async def test_a_short_absence_is_not_noticed(own: RedisServer) -> None:
     lease = await claimed(state)
     own.kill()
     saving = asyncio.create_task(state.save(lease, {"kept": True}, TTL))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # so that it finds nobody: nothing tells that an attempt has failed
     own.start()
     assert await saving
     assert await state.load("room") == {"kept": True}
