@@ -307,6 +307,7 @@ def _use(session: Any) -> None:
                 Usage(
                     id=f"usage-{day}-{model}",
                     call_id=TOLD if day == 0 else f"call-{day + 1:012x}",
+                    turn_id="turn-1" if day == 0 and model == "llm-small" else None,
                     day=now().date() - datetime.timedelta(days=day),
                     role="call" if model == "call" else model.split("-")[0],
                     model=model,

@@ -85,6 +85,8 @@ async def test_a_call_shows_its_words_beside_its_times(here: Console) -> None:
         await expect(first).to_contain_text("When do you open on Saturday?")
         await expect(first).to_contain_text("We open at nine on Saturdays.")
         await expect(first.get_by_text(re.compile("Language model: llm-small, Voice: tts-small"))).to_be_visible()
+        await expect(first.locator(".turn-cost")).to_have_text("€0.50")
+        await expect(third.locator(".turn-cost")).to_have_count(0)
         stages = first.locator(".turn-times ol").get_by_role("listitem")
         await expect(stages).to_have_text(TIMES)
         await expect(third.get_by_text("Interrupted")).to_be_visible()

@@ -19,6 +19,9 @@ from api.db import Database, migrate, sqlite_url
 from api.db.tables import Tenant
 from api.db.tables.accounts import DEFAULT_TENANT
 
+SECRET = "a-secret-that-is-long-enough-for-hs256"
+"""LiveKit's, in the environment of tests with the fixture `livekit_keys`."""
+
 
 class FakeDoorman:
     """Lets in whom the test names: `x-test-tenant` is the tenant, `x-test-scopes` the scopes (default: all)."""

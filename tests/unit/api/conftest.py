@@ -11,6 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from api.db import Database, sqlite_url
 from serve.settings import settings
+from tests.unit.api.backend import SECRET
 
 
 class Unpooled(Database):
@@ -30,4 +31,13 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Tem
     monkeypatch.setattr("api.app.open_database", lambda: Unpooled(sqlite_url(home / "parley.db")))
     settings.cache_clear()
     yield
+    settings.cache_clear()
+
+
+@pytest.fixture
+def livekit_keys(fresh_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiveKit's keys in the environment; nothing listens at its address."""
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
+    monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:1")
     settings.cache_clear()

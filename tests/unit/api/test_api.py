@@ -16,10 +16,9 @@ from api.config import ApiConfig
 from api.db import migrate
 from api.db.tables.accounts import DEFAULT_TENANT
 from serve.settings import settings
+from tests.unit.api.backend import SECRET
 
 pytestmark = pytest.mark.unit
-
-SECRET = "a-secret-that-is-long-enough-for-hs256"
 
 
 class FakeDispatchers:
@@ -39,9 +38,9 @@ class FakeDispatchers:
 
 
 @pytest.fixture
-async def client(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncGenerator[httpx.AsyncClient]:
-    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
-    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
+async def client(
+    livekit_keys: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncGenerator[httpx.AsyncClient]:
     monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:7880")
     settings.cache_clear()
     dispatchers = FakeDispatchers(getattr(request, "param", [["a", "b"], ["c"]]))
@@ -49,7 +48,6 @@ async def client(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     await migrate.upgrade(app.state.database)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as http:
         yield http
-    settings.cache_clear()
 
 
 def claims(answer: httpx.Response) -> dict[str, Any]:

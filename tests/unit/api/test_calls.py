@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -21,13 +21,11 @@ from api.calls import ending
 from api.db import session_of
 from api.db.tables import Call, CallEvent, DeletedCall, Participant, Turn, Usage
 from api.db.tables.accounts import DEFAULT_TENANT
-from serve.settings import settings
-from tests.unit.api.backend import backend, client
+from tests.unit.api.backend import SECRET, backend, client
 from tests.unit.api.fake_dispatchers import FakeDispatchers
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("livekit_keys")]
 
-SECRET = "a-secret-that-is-long-enough-for-hs256"
 T0 = datetime.datetime(2026, 5, 4, 9, 0, tzinfo=datetime.UTC)
 
 
@@ -49,17 +47,6 @@ class Here:
     async def count(self, table: Any) -> int:
         async with self.app.state.database.system() as session:
             return await session.scalar(select(func.count()).select_from(table)) or 0
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
-    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
-    # Nothing listens there: LiveKit is away.
-    monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:1")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.fixture

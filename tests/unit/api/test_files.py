@@ -24,12 +24,9 @@ from api.filing import keep
 from api.routes.uploads import FILE_BYTES, KNOWLEDGE_FILES
 from api.storage import Storage, StorageAway
 from serve.errors import Unavailable
-from serve.settings import settings
-from tests.unit.api.backend import backend, client
+from tests.unit.api.backend import SECRET, backend, client
 
 pytestmark = pytest.mark.unit
-
-SECRET = "a-secret-that-is-long-enough-for-hs256"
 URL = "/api/v1/calls/call-1/files"
 KNOWLEDGE = "/api/v1/assistants/{}/files"
 
@@ -65,10 +62,7 @@ def dispatchers() -> FakeDispatchers:
 
 
 @pytest.fixture
-async def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dispatchers: FakeDispatchers) -> AsyncGenerator[FastAPI]:
-    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
-    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
-    settings.cache_clear()
+async def app(tmp_path: Path, livekit_keys: None, dispatchers: FakeDispatchers) -> AsyncGenerator[FastAPI]:
     async with backend(tmp_path, dispatchers) as made:
         for tenant, call in ((DEFAULT_TENANT, "call-1"), ("ten_other", "call-2")):
             async with session_of(made.state.database, tenant) as session:

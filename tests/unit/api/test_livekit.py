@@ -6,7 +6,7 @@ import base64
 import datetime
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,12 @@ from api.db.tables.accounts import DEFAULT_TENANT
 from api.db.types import now
 from api.routes import livekit
 from serve.settings import settings
-from tests.unit.api.backend import backend, client
+from tests.unit.api.backend import SECRET, backend, client
 from tests.unit.api.fake_dispatchers import FakeDispatchers
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("livekit_keys")]
 
-SECRET = "a-secret-that-is-long-enough-for-hs256"
 MINUTE = datetime.timedelta(minutes=1)
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
-    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
-    monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:1")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.fixture

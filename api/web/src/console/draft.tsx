@@ -69,6 +69,20 @@ export function Conflict<Body>({ what, saving }: { what: string; saving: ReturnT
   );
 }
 
+/** The button that sends a form, and how far that is. */
+export function SaveLine<Body>({ changed, saving }: { changed: boolean; saving: ReturnType<typeof useSave<Body>> }) {
+  return (
+    <div className="page-actions">
+      <button type="submit" className="button button-small" disabled={!changed || saving.save.isPending}>
+        {saving.save.isPending ? "Saving…" : "Save"}
+      </button>
+      <p className="hint" role="status">
+        {changed ? "Not saved yet" : saving.save.isSuccess && "Saved"}
+      </p>
+    </div>
+  );
+}
+
 let unsaved = 0;
 
 /** Whether something is typed that would be lost. */

@@ -1,7 +1,7 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useRef } from "react";
 import { type Answer, ask } from "../api";
-import { Conflict, useDraft, useLeaving, useSave } from "../draft";
+import { Conflict, SaveLine, useDraft, useLeaving, useSave } from "../draft";
 import { Entry, Unplaced, useFirstProblem, wrong } from "../fields";
 import { useMay } from "../me";
 import { Loading, Trouble } from "../parts";
@@ -126,16 +126,7 @@ function Change({ answer }: { answer: Answer<TenantShown> }) {
       </div>
       <Unplaced error={saving.error} fields={FIELDS} />
       <Conflict what="tenant" saving={saving} />
-      {!locked && (
-        <div className="page-actions">
-          <button type="submit" className="button button-small" disabled={!changed || saving.save.isPending}>
-            {saving.save.isPending ? "Saving…" : "Save"}
-          </button>
-          <p className="hint" role="status">
-            {changed ? "Not saved yet" : saving.save.isSuccess && "Saved"}
-          </p>
-        </div>
-      )}
+      {!locked && <SaveLine changed={changed} saving={saving} />}
     </form>
   );
 }

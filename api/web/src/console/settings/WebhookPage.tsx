@@ -3,7 +3,7 @@ import { useRef, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
 import { type Answer, ask } from "../api";
 import { Confirm } from "../Confirm";
-import { Conflict, useDraft, useLeaving, useSave } from "../draft";
+import { Conflict, SaveLine, useDraft, useLeaving, useSave } from "../draft";
 import { useMay } from "../me";
 import { Badge, Loading, Trouble, When } from "../parts";
 import { Deliveries } from "./Deliveries";
@@ -130,14 +130,7 @@ function Change({ answer, path }: { answer: Answer<Webhook>; path: string }) {
   return (
     <WebhookForm label="Endpoint" draft={draft} error={saving.error} change={setDraft} save={() => saving.save.mutate(false)}>
       <Conflict what="endpoint" saving={saving} />
-      <div className="page-actions">
-        <button type="submit" className="button button-small" disabled={!changed || saving.save.isPending}>
-          {saving.save.isPending ? "Saving…" : "Save"}
-        </button>
-        <p className="hint" role="status">
-          {changed ? "Not saved yet" : saving.save.isSuccess && "Saved"}
-        </p>
-      </div>
+      <SaveLine changed={changed} saving={saving} />
     </WebhookForm>
   );
 }
