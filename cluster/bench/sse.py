@@ -115,7 +115,7 @@ class _Watcher:
     async def _let_in(self) -> bool:
         start, kind = time.time(), ""
         async with self._http.stream("GET", self._url) as stream:
-            if stream.status_code == httpx.codes.TOO_MANY_REQUESTS and not self.began.is_set():
+            if stream.status_code == 429 and not self.began.is_set():
                 await asyncio.sleep(float(stream.headers["retry-after"]))  # as the server asks
                 return False
             stream.raise_for_status()
