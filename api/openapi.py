@@ -85,6 +85,16 @@ _IDEMPOTENCY_KEY = {
 }
 
 
+EVENT_STREAM: dict[str, Any] = {
+    "itemSchema": {
+        "type": "object",
+        "required": ["data"],
+        "properties": {name: {"type": "string"} for name in ("data", "event", "id")},
+    }
+}
+"""Of an answer that is server-sent events: what each of them has (a field of OpenAPI 3.2, as FastAPI writes it too)."""
+
+
 def describe(app: FastAPI) -> None:
     """Give an application its OpenAPI document; made once, when it is first asked for."""
 
@@ -122,6 +132,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     made["webhooks"] = {event: {"post": _told(event, shape.__name__)} for event, shape in DATA.items()}
     for route, path, operation in _operations(app, made):
         _finish(app, route, path, operation)
+    _link(made["paths"])
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     # "Page_Key_" is how pydantic names Page[Key].
@@ -167,6 +178,8 @@ def _finish(app: FastAPI, route: APIRoute, path: str, operation: dict[str, Any])
     for status, answer in problems(400, 413).items():
         if status in statuses:
             responses[str(status)] = answer
+    # FastAPI says of an answer that is no JSON that it is a string; here each event is described.
+    responses.get("200", {}).get("content", {}).get("text/event-stream", {}).pop("schema", None)
     for status, answer in responses.items():
         if int(status) >= 400:
             answer.setdefault("content", problems()[401]["content"])
@@ -174,6 +187,24 @@ def _finish(app: FastAPI, route: APIRoute, path: str, operation: dict[str, Any])
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
         responses.setdefault("409", problems(409)[409])
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """Say what can be asked of that which a POST has made: all below its path, by its id."""
+    for path, methods in paths.items():
+        answer: Any = methods.get("post", {}).get("responses", {}).get("201")
+        below = re.compile(rf"{re.escape(path)}/{{(\w+)}}(/[^{{}}]+)?")
+        links = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {found[1]: "$response.body#/id"},
+            }
+            for other, operations in paths.items()
+            if (found := below.fullmatch(other))
+            for operation in operations.values()
+        }
+        if answer and links:
+            answer["links"] = links
 
 
 def needed(dependant: Dependant) -> list[str] | None:

@@ -17,6 +17,7 @@ from api.openai.catalog import Catalog, Choice
 from api.openai.chat_request import ChatCompletionRequest
 from api.openai.errors import Refused
 from api.openai.streams import DONE, EVENTS, Streamed, event, while_connected
+from api.openapi import EVENT_STREAM
 from serve.contracts import ChatChunk, RequestContext, ToolCall, Usage
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
@@ -39,7 +40,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "The answer; with `stream`, server-sent events that end with `data: [DONE]`",
         "content": {
             "application/json": {"example": _ANSWER},
-            EVENTS: {"schema": {"type": "string"}, "example": 'data: {"object": "chat.completion.chunk", ...}\n\n'},
+            EVENTS: {**EVENT_STREAM, "example": 'data: {"object": "chat.completion.chunk", ...}\n\n'},
         },
     }
 }

@@ -16,6 +16,7 @@ from api.openai import parameters, subtitles
 from api.openai.catalog import Catalog
 from api.openai.errors import Refused
 from api.openai.streams import EVENTS, Streamed, event, while_connected
+from api.openapi import EVENT_STREAM
 from serve.contracts import SAMPLE_WIDTH, TranscribeRequest, Transcript
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
@@ -60,7 +61,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
                 "example": {"text": "hello there", "usage": {"type": "duration", "seconds": 2}},
             },
             "text/plain": {"example": "1\n00:00:00,310 --> 00:00:01,120\nhello there\n"},
-            EVENTS: {"schema": {"type": "string"}, "example": 'data: {"type": "transcript.text.done", ...}\n\n'},
+            EVENTS: {**EVENT_STREAM, "example": 'data: {"type": "transcript.text.done", ...}\n\n'},
         },
     }
 }

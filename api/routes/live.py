@@ -17,6 +17,7 @@ from api.calls.following import Event, Following
 from api.db import session_of
 from api.db.tables import Call
 from api.db.tables.accounts import DEFAULT_TENANT
+from api.openapi import EVENT_STREAM
 from api.problems import AWAY, Problem, problems
 from api.routes.calls import CallId
 
@@ -42,7 +43,7 @@ LIST_SECONDS = 1.0
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `event` is the type, `data` a JSON object; a comment now and then",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": EVENT_STREAM},
     }
 }
 

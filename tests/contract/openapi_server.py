@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from agent.files import plain
 from tests.unit.api.backend import backend
 from tests.unit.api.openai_app import Cluster
 
@@ -34,8 +35,11 @@ class FakeDispatchers:
     def options(self, *, method_name: str) -> FakeDispatchers:
         return FakeDispatchers(method_name)
 
-    async def remote(self, *args: Any) -> bool | None:
-        # A call can be ended; there is none that a file could go into.
+    async def remote(self, *args: Any) -> Any:
+        # A call can be ended, a file be read; there is no call that one could go into.
+        if self._method == "read":
+            read = {"status": "read", "name": plain(args[0]), "kind": "text/plain", "text": "What was read."}
+            return {**read, "characters": 14, "note": ""}
         return True if self._method == "end" else None
 
 

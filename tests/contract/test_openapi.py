@@ -149,6 +149,9 @@ def test_what_is_made_can_be_shown_changed_and_deleted(server: Server) -> None:
     Machine.run(settings=chosen(stateful_step_count=20))
     print(dict(sorted(answers.items())))
     assert len(answers) > 5, answers
+    if EXAMPLES in os.environ:
+        made = ("calls/{id}", "assistants/{id}", "keys/{key_id}", "webhooks/{webhook_id}")
+        assert all(answers[f"GET /api/v1/{each} 200"] for each in made), answers
 
 
 def test_operations_are_described_in_one_style(document: dict[str, Any]) -> None:
