@@ -61,7 +61,7 @@ class Sink(Protocol):
         ...
 
 
-_TURN = ("turn", "heard", "answer", "interrupted", "typed", "error")
+_TURN = ("turn", "heard", "answer", "interrupted", "typed", "error", "trace")
 
 
 class Backend:

@@ -68,6 +68,7 @@ class AgentConfig(Strict):
         description="Others, by name; what one leaves out is as the default one has it",
     )
     turns: Turns = Field(default_factory=Turns)
+    traces: bool = Field(default=True, description="Trace turns, where OTEL_EXPORTER_OTLP_ENDPOINT says where to")
     state: Literal["embedded", "redis"] = Field(
         default="embedded", description="Where calls keep what they need to survive; redis: at REDIS_URL"
     )

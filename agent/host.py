@@ -175,6 +175,7 @@ class Agent:
         from agent.live import Live
         from agent.recorder import Recorder
         from agent.session import Call
+        from agent.traces import TurnTraces
 
         assert self._models is not None, "Serve has not configured this replica"
         keeper = await Keeper.open(self._state, lease)
@@ -185,6 +186,7 @@ class Agent:
         recorder.live = live.hear
         assistants = Assistants(self._config, self._directory)
         call = Call(request, self._models.choosing({}), assistants, self._config.turns, keeper, recorder)
+        call.traces = TurnTraces(request.room, on=self._config.traces)
         call.captions = live.captions
         keep = partial(self._directory.keep, request.room)
         call.keep = lambda *file: keep(assistants.tenant, *file)

@@ -36,6 +36,7 @@ from agent.mouth import Mouth
 from agent.people import People
 from agent.reception import Reception
 from agent.recorder import Recorder
+from agent.traces import TurnTraces
 from agent.turns import TurnLog
 from serve.client import Models
 from serve.contracts import RequestContext
@@ -83,6 +84,9 @@ class Call:
         self.recorder = recorder
         recorder.emit = lambda event: self.emit(event)
         models.used = recorder.used
+        self.traces = TurnTraces(request.room)
+        """Of its turns."""
+        models.span = lambda role, method, asked: self.traces.span(role, method, asked)
         self.identity = request.identity
         self.keep: Callable[[str, Document, bytes], None] = lambda file, document, data: None
         """Given the id of each file that came over the room, what it is, and its bytes."""
@@ -144,6 +148,7 @@ class Call:
         else:
             name = await self._assistants.of(self._request.metadata, room)
         assistant = self._assistants[name]
+        self.traces.about |= {"parley.assistant": name, "parley.tenant": self._assistants.tenant}
         self._models.choose(assistant.models)
         hearing, speaking = await asyncio.gather(
             self._models.capabilities("stt", self._context), self._models.capabilities("tts", self._context)
@@ -177,12 +182,13 @@ class Call:
         people = People(room, self.end)
         keypad = Keypad(session, lambda: people.served)
         care = Care(session, assistant, self.end)
-        used = self.recorder.tool_used
+        used = self._tool_used
         reception = Reception(self._assistants, self._models, model, voice, ears, care, room, self._context, used)
         reception.changed = lambda name: self._keeper.note(assistant=name, staff=self._assistants.kept(name))
         spans, before = {"llm": model.span, "tts": voice.span}, left.turns if left else 0
         turns = TurnLog(session, self._models, spans, lambda: model.called, before)
         turns.on_turn = lambda turn: self._publish(room, turn)
+        session.on("conversation_item_added", lambda event: self.traces.said(event.item))
         # While the answer is still heard, the model reads what the next prompt will begin with.
         session.on("conversation_item_added", lambda _: model.read_ahead(session.current_agent.chat_ctx))
         continuity = Continuity(self._keeper, session, model, voice, mouth)
@@ -217,6 +223,7 @@ class Call:
                 session.say(assistant.greeting)
             self._keeper.note(greeted=True)
             if left and left.question is not None:
+                self.traces.asked(left.question)
                 continuity.go_on(turns, left)
             reception.joined = lambda: model.read_ahead(session.current_agent.chat_ctx)
             if not reception.joining:
@@ -227,6 +234,7 @@ class Call:
             await asyncio.gather(care.aclose(), people.aclose(), keypad.aclose(), files.aclose())
             await continuity.aclose()
             await session.aclose()
+            self.traces.close()
             await reception.aclose()
             await model.aclose()
             await mouth.aclose()
@@ -301,9 +309,15 @@ class Call:
     def _publish(self, room: rtc.Room, turn: Event) -> None:
         """Tell the dispatcher and the page what a turn was and how long it took."""
         self._keeper.note(turns=turn["turn"])
+        if trace := self.traces.finished(turn):
+            turn["trace"] = trace
         self.recorder.turn(turn)
         self.emit({"type": "turn", **{key: value for key, value in turn.items() if key not in ("heard", "answer")}})
         self._spawn(room.local_participant.send_text(json.dumps(turn), topic="parley.turn"))
+
+    def _tool_used(self, use: dict[str, Any]) -> None:
+        self.traces.tool(use)
+        self.recorder.tool_used(use)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)

@@ -12,18 +12,11 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import ray.exceptions
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayServeException,
-    ReplicaUnavailableError,
-    RequestCancelledError,
-)
+from ray.serve.exceptions import RayServeException
 
-from serve import metrics
+from serve import metrics, tracing
 from serve.circuit import Circuit
 from serve.config import DEPLOYMENTS, Route, Routes
 from serve.contracts import (
@@ -40,16 +33,12 @@ from serve.contracts import (
     Transcript,
     Usage,
 )
-from serve.errors import (
-    DeadlineExceeded,
-    EngineFailed,
-    NotDeployed,
-    Overloaded,
-    ParleyError,
-    ReplicaLost,
-    Unavailable,
-)
+from serve.errors import DeadlineExceeded, NotDeployed
 from serve.given import Given
+from serve.translation import translate
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 logger = logging.getLogger("ray.serve.parley")
 
@@ -158,6 +147,8 @@ class Models:
         self._sides: dict[Role, str] | None = None
         self.used: Callable[[Role, str, Usage], None] = lambda role, model, usage: None
         """Told what each answer took, of which model."""
+        self.span: Callable[[Role, str, Any], Span | None] = lambda role, method, request: None
+        """Begins the span of a request, by method and request; None: it is not traced."""
 
     def choosing(self, chosen: Mapping[Role, str]) -> Models:
         """Return a view for one call, which asks the models chosen for some roles first, and notes who served."""
@@ -197,7 +188,7 @@ class Models:
 
     async def transcribe(self, request: TranscribeRequest, context: RequestContext) -> Transcript:
         """Transcribe one whole utterance."""
-        return await self._unary("stt", "transcribe", request, context=context)
+        return await self._unary_traced("stt", "transcribe", request, context)
 
     async def listen(self, request: ListenRequest, context: RequestContext) -> Transcript:
         """Send one piece of an utterance to the replica that has the pieces before it.
@@ -205,19 +196,31 @@ class Models:
         Raises:
             StreamLost: That replica is gone; send the utterance whole by `transcribe`.
         """
-        return await self._unary("stt", "listen", request, context=context, once=True)
+        return await self._unary_traced("stt", "listen", request, context, once=True)
 
     async def prefill(self, request: ChatRequest, context: RequestContext) -> None:
         """Let the language model read a prompt ahead."""
-        await self._unary("llm", "prefill", request, context=context, once=True)
+        await self._unary_traced("llm", "prefill", request, context, once=True)
 
     def chat(self, request: ChatRequest, context: RequestContext) -> AsyncGenerator[ChatChunk, None]:
         """Stream the next message; close the generator to stop the model."""
-        return self._stream("llm", "chat", request, context)
+        return self._stream_traced("llm", "chat", request, context)
 
     def speak(self, request: SpeechRequest, context: RequestContext) -> AsyncGenerator[SpeechChunk, None]:
         """Stream speech; close the generator to stop the model."""
-        return self._stream("tts", "speak", request, context)
+        return self._stream_traced("tts", "speak", request, context)
+
+    async def _unary_traced(
+        self, role: Role, method: str, request: Any, context: RequestContext, *, once: bool = False
+    ) -> Any:
+        span, ask = self.span(role, method, request), self._unary
+        return await tracing.unary(span, context, lambda told: ask(role, method, request, context=told, once=once))
+
+    def _stream_traced(
+        self, role: Role, method: str, request: Any, context: RequestContext
+    ) -> AsyncGenerator[Any, None]:
+        span = self.span(role, method, request)
+        return tracing.stream(span, context, lambda told: self._stream(role, method, request, told))
 
     def _handle(self, model: str, role: Role, method: str, context: RequestContext, *, stream: bool) -> Handle:
         key, handles = (model, method), self._shared.handles
@@ -376,25 +379,3 @@ async def _bounded(work: Awaitable[T], deadline: float, model: str) -> T:
             return await work
     except TimeoutError:
         raise DeadlineExceeded(f"{model} did not answer in time") from None
-
-
-def translate(error: Exception, model: str) -> ParleyError | None:
-    """Return the error of our own tree that says what Ray or Serve reported; None where neither has."""
-    match error:
-        case ParleyError():
-            return error
-        case BackPressureError():
-            return Overloaded(f"{model} has no free slot")
-        case DeploymentUnavailableError() | ReplicaUnavailableError():
-            return Unavailable(f"{model} is not available now")
-        case RequestCancelledError():
-            return ReplicaLost(f"{model} gave the request up")
-        case ray.exceptions.RayActorError():
-            return ReplicaLost(f"a replica of {model} was lost")
-        case ray.exceptions.RayTaskError():
-            cause = cast(Any, error).cause
-            return cause if isinstance(cause, ParleyError) else EngineFailed(f"{model} failed ({type(cause).__name__})")
-        case ray.exceptions.RayError() | RayServeException():
-            return Unavailable(f"{model} cannot be reached ({type(error).__name__})")
-        case _:
-            return None

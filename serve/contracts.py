@@ -79,11 +79,13 @@ class RequestContext:
         call: Id of the call, or "" outside one. It also keeps the pieces of one call on one replica.
         timeout: Seconds from now on that the whole answer may take.
         model: Ask this model and no other; None: the one that serves the role, and its fallbacks after it.
+        trace: The span above, as W3C's traceparent; "": this request is not traced.
     """
 
     call: str = ""
     timeout: float = 30.0
     model: str | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

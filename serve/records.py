@@ -88,6 +88,7 @@ class Turn(Record):
         typed: The question was typed.
         error: Name of the error where there is no answer.
         measures: What else is known of it (`agent/turns.py`): stages, timeline, models.
+        trace: Its span, as W3C's traceparent; "" where it is not traced.
     """
 
     kind: Literal["turn"] = "turn"
@@ -98,6 +99,7 @@ class Turn(Record):
     typed: bool = False
     error: str | None = None
     measures: dict[str, JsonValue] = {}
+    trace: str = ""
 
 
 class FileReceived(Record):

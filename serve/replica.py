@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import ray.serve
 
-from serve import metrics, registry
+from serve import metrics, registry, tracing
 from serve.config import Batch, ModelConfig
 from serve.contracts import (
     BatchingSpeechToText,
@@ -51,6 +51,9 @@ T = TypeVar("T")
 
 UNHEALTHY_AFTER = 5
 """Engine failures in a row, with no success between, after which Serve replaces the replica."""
+
+FIRST = {"chat": "first token", "speak": "first byte"}
+"""What the first sign of an engine is called in a trace."""
 
 STREAM_IDLE_SECONDS = 20.0
 """A listening stream without a new piece for this long belongs to a caller who is gone."""
@@ -124,6 +127,8 @@ class Replica:
         started = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + context.timeout
         outcome, first, told = "cancelled", True, False
+        about = {**{f"parley.{key}": value for key, value in labels.items()}, "parley.engine": self.config.engine}
+        span = tracing.begin(f"replica {method}", context.trace, about) if context.trace else None
         self._ongoing += 1
         metrics.ONGOING.set(self._ongoing, model=self.config.name)
         try:
@@ -136,6 +141,8 @@ class Replica:
                 if first:
                     first = False
                     metrics.FIRST_CHUNK_SECONDS.observe(time.perf_counter() - started, **labels)
+                    if span is not None:
+                        span.add_event(FIRST.get(method, "answer"))
                 chunk = self._metered(chunk, time.perf_counter() - started)
                 if isinstance(chunk, Transcript | ChatChunk | SpeechChunk) and chunk.usage is not None:
                     told = True
@@ -162,6 +169,7 @@ class Replica:
             seconds = time.perf_counter() - started
             metrics.ONGOING.set(self._ongoing, model=self.config.name)
             metrics.REQUESTS.add(**labels, outcome=outcome)
+            tracing.end(span, outcome)
             metrics.REQUEST_SECONDS.observe(seconds, **labels)
             if not told:
                 # Cut off, failed, or read ahead: it worked all the same.

@@ -18,6 +18,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from cluster import processes
+from cluster.bench.collector import Collector
 from cluster.livekit import Keys
 from serve.config import Routes
 from serve.settings import apply_ray_environment
@@ -86,6 +87,7 @@ class Parley:
         home: PARLEY_HOME, with what the agents were told to write.
         redis: At REDIS_URL; not started, and not used until a profile says so.
         secrets: What it was given by its environment, by variable; each is found wherever it should not be.
+        collector: Of its traces.
     """
 
     page: str
@@ -99,6 +101,7 @@ class Parley:
     home: Path
     redis: RedisServer
     secrets: dict[str, str]
+    collector: Collector
     _spoken: dict[str, Path] = field(default_factory=dict[str, Path])
 
     @property
@@ -156,6 +159,9 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
     os.environ["PARLEY_HOME"] = str(home)
     redis = RedisServer(tmp_path_factory.mktemp("redis"), durable=True)
     given = marked_secrets()
+    collector = Collector().start()
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "300"
     # Redis takes any password for a user that needs none.
     os.environ["REDIS_URL"] = redis.url.replace("redis://", f"redis://default:{given['REDIS_URL']}@")
     # A package with hooks, as a deployer installs one.
@@ -186,12 +192,14 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Generator[Parley]:
             home,
             redis,
             given,
+            collector,
         )
         problem = cluster.failure()
     finally:
         keep_logs(cluster.logs)
         cluster.stop()
         redis.kill()
+        collector.stop()
     assert problem is None, problem
     left = processes.find(cluster.run_id)
     assert left == [], f"processes are left behind: {left}"

@@ -20,8 +20,9 @@ from api.db.tables.accounts import DEFAULT_TENANT
 from api.records.prices import Prices
 from api.records.rows import insert_new, locked
 from api.records.writer import Writer, late_usage, moment, named
+from serve import tracing
 from serve.errors import BadRequest, Unavailable
-from serve.records import AgentJoined, AnyRecord, read
+from serve.records import AgentJoined, AnyRecord, Turn, read
 
 ID_MOST = 50
 """Characters of a record's id: events are known by it and their place."""
@@ -54,8 +55,9 @@ class RecordSink:
 
     async def _store(self, call: str, records: list[AnyRecord], *, again: bool = True) -> None:
         try:
-            async with self._database.system() as session, session.begin():
-                await self._write(session, call, records)
+            with tracing.storing([record.trace for record in records if isinstance(record, Turn)]):
+                async with self._database.system() as session, session.begin():
+                    await self._write(session, call, records)
         except IntegrityError:
             # Somebody else wrote the same at the same time; not so a second time.
             if not again:

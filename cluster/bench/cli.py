@@ -192,6 +192,23 @@ def preemptive_(
     _show([_run(preemptive.preemptive(page, profile, _say, turns=turns, rounds=rounds))], as_json)
 
 
+@app.command("traces")
+def traces_(
+    turns: TURNS = 10,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=50, help="Pairs of on and off.")] = 3,
+    as_json: JSON = False,
+) -> None:
+    """Voice to voice with traces and without, by turns; this is the collector, and the cluster is put back as it was.
+
+    Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 parley bench traces, with a cluster that has the same
+    """
+    from cluster.bench import traces
+
+    run, profile = _up()
+    page = run.addresses["page"] or ""
+    _show([_run(traces.traces(page, profile, _say, turns=turns, rounds=rounds))], as_json)
+
+
 @app.command("memory")
 def memory_(as_json: JSON = False) -> None:
     """Memory of everything that `up` started (proportional set size).

@@ -14,9 +14,16 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("serve", "agent", "api", "cluster")
 FROM_SERVE = {
     f"serve.{name}"
-    for name in ("client", "contracts", "errors", "config", "settings", "assistant", "records", "instruments")
+    for name in (
+        "client",
+        "contracts",
+        "errors",
+        "config",
+        "settings",
+        *("assistant", "records", "instruments", "tracing"),
+    )
 }
-"""The last three are what the call plane and the backend have in common."""
+"""The last four are what the call plane and the backend have in common."""
 
 BASE = {
     f"serve.{name}"

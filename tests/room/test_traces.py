@@ -1,0 +1,62 @@
+"""A real call's turns, as a collector sees them: one trace each, over all processes that had a part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cluster.bench.collector import Seen
+from cluster.call import Utterance, place, report
+from tests.conftest import Parley
+
+pytestmark = [pytest.mark.room, pytest.mark.timeout(120)]
+
+QUESTION = "Hello, can you hear me?"
+
+
+async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
+    parley: Parley, say: Callable[[str], Utterance]
+) -> None:
+    await parley.until_calls(0)
+    before = {span.id for span in parley.collector.spans}
+    result = report(await place(parley.page, [say(QUESTION)], turns=2))
+    assert result["summary"]["failed"] == 0, result
+    await parley.until_calls(0)
+
+    def whole(spans: list[Seen]) -> bool:
+        roots = {span.trace for span in spans if span.id not in before and "parley.turn" in span.attributes}
+        return len(roots) == 2 and all({"replica speak", "replica chat"} <= names(spans, root) for root in roots)
+
+    spans = [span for span in parley.collector.wait(whole, 20) if span.id not in before]
+    told = result["calls"][0]["turns"]
+    for number in range(1, 3):
+        root = next(span for span in spans if span.attributes.get("parley.turn") == number)
+        assert (root.name, root.parent) == ("turn", "")
+        mine = [span for span in spans if span.trace == root.trace]
+        known = {span.id: span for span in mine}
+        assert all(span.parent in known for span in mine if span is not root), "every other span has its parent"
+        assert {span.name for span in mine if span.parent == root.id} >= {
+            *("room speech", "endpointing", "room playout", "stt listen", "llm chat", "tts speak")
+        }
+        for role, method in (("stt", "listen"), ("llm", "chat"), ("tts", "speak")):
+            served = next(span for span in mine if span.name == f"replica {method}")
+            asked = known[served.parent]
+            assert asked.name == f"{role} {method}"
+            assert served.process != asked.process == root.process, "the replica is another process"
+            assert asked.began <= served.began <= served.ended
+            assert served.attributes["parley.model"] == parley.routes.model(role)
+        assert "first token" in next(span for span in mine if span.name == "replica chat").events
+        assert "first byte" in next(span for span in mine if span.name == "replica speak").events
+        assert 0 < root.attributes["parley.voice_to_voice_ms"] < 20_000
+        assert {"end of speech", "first sound"} <= set(root.events)
+    everything = " ".join(str(span) for span in spans).lower()
+    for turn in told:
+        for words in (turn["heard"], turn["answer"]):
+            assert words.lower() not in everything
+    for secret in (*parley.secrets.values(), parley.keys.secret):
+        assert secret.lower() not in everything
+
+
+def names(spans: list[Seen], trace: str) -> set[str]:
+    return {span.name for span in spans if span.trace == trace}
