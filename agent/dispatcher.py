@@ -30,6 +30,7 @@ from agent.livekit import livekit_api, worker_token
 from agent.parcels import Parcels
 from agent.state import connect
 from agent.waiting import WaitingRoom
+from serve import logs
 from serve.errors import ParleyError, Unavailable
 from serve.settings import settings
 
@@ -68,6 +69,7 @@ class Dispatcher:
     """Registers with LiveKit as a worker that takes jobs for the whole `agent` deployment."""
 
     async def __init__(self, config: dict[str, Any]) -> None:
+        logs.install()
         self._config = AgentConfig.model_validate(config)
         self._id: str = _serve.get_replica_context().replica_id.unique_id
         self._state = connect(self._config)

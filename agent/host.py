@@ -30,6 +30,7 @@ from agent.hooks import Hooks
 from agent.parcels import fetch
 from agent.router import CallRouter
 from agent.state import Lease, connect
+from serve import logs
 from serve.client import Models
 from serve.config import Routes
 from serve.errors import Overloaded, ParleyError, Unavailable
@@ -80,6 +81,7 @@ class Agent:
     """Carries up to `calls_per_replica` calls on one event loop."""
 
     def __init__(self, config: dict[str, Any]) -> None:
+        logs.install()
         self._config = AgentConfig.model_validate(config)
         self._models: Models | None = None
         self._state = connect(self._config)

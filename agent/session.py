@@ -38,6 +38,7 @@ from agent.reception import Reception
 from agent.recorder import Recorder
 from agent.traces import TurnTraces
 from agent.turns import TurnLog
+from serve import logs
 from serve.client import Models
 from serve.contracts import RequestContext
 
@@ -52,6 +53,9 @@ MOVE_SECONDS = 20.0
 
 SETTLE_SECONDS = 2.0
 """How long what was said last may take to become a question."""
+
+TOLD = ("voice_to_voice_ms", "stages", "models", "interrupted", "typed", "retries", "fallback", "error")
+"""What a turn's log line has: no words."""
 
 Event = dict[str, Any]
 
@@ -103,10 +107,12 @@ class Call:
         self._over = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._files: Files | None = None
+        self._about = logs.About()
 
     async def run(self) -> None:
         """Carry the call until the caller leaves, the room closes, or `end` is called."""
         room, left = rtc.Room(), self._keeper.left
+        self._about = logs.begin(self._request.room)
         self.recorder.entrypoint(self._request.call, self.identity, resumed=left is not None)
         if left is not None:
             self.recorder.resumed(left.history, open_question=left.question is not None)
@@ -148,6 +154,7 @@ class Call:
         else:
             name = await self._assistants.of(self._request.metadata, room)
         assistant = self._assistants[name]
+        self._about.tenant = self._assistants.tenant
         self.traces.about |= {"parley.assistant": name, "parley.tenant": self._assistants.tenant}
         self._models.choose(assistant.models)
         hearing, speaking = await asyncio.gather(
@@ -188,7 +195,7 @@ class Call:
         spans, before = {"llm": model.span, "tts": voice.span}, left.turns if left else 0
         turns = TurnLog(session, self._models, spans, lambda: model.called, before)
         turns.on_turn = lambda turn: self._publish(room, turn)
-        session.on("conversation_item_added", lambda event: self.traces.said(event.item))
+        session.on("conversation_item_added", lambda event: self._on_said(turns, event.item))
         # While the answer is still heard, the model reads what the next prompt will begin with.
         session.on("conversation_item_added", lambda _: model.read_ahead(session.current_agent.chat_ctx))
         continuity = Continuity(self._keeper, session, model, voice, mouth)
@@ -301,14 +308,23 @@ class Call:
         """A model failed for good on this turn: say so, rather than be silent."""
         cause = getattr(error, "error", error)
         name = type(cause.__cause__ or cause).__name__
-        logger.error("call %s: %s failed with %s", self._request.call, type(error).__name__, name)
+        logger.error("call %s: %s failed with %s", self._request.room, type(error).__name__, name)
         turns.fail(name)
         if isinstance(error, llm.LLMError):
             care.say("apology")
 
+    def _on_said(self, turns: TurnLog, item: Any) -> None:
+        """A message is in the conversation: the caller's begins a turn."""
+        self.traces.said(item)
+        if getattr(item, "role", "") == "user":
+            self._about.turn, self._about.trace = turns.count + 1, self.traces.trace
+
     def _publish(self, room: rtc.Room, turn: Event) -> None:
         """Tell the dispatcher and the page what a turn was and how long it took."""
         self._keeper.note(turns=turn["turn"])
+        self._about.turn = turn["turn"]
+        about = {name: turn[name] for name in TOLD if turn[name] is not None}
+        logger.info("call %s: turn %d", self._request.room, turn["turn"], extra=about)
         if trace := self.traces.finished(turn):
             turn["trace"] = trace
         self.recorder.turn(turn)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from serve import tracing
+from serve import logs, tracing
 from serve.contracts import ChatRequest, ListenRequest, Role
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class TurnTraces:
         """The one that the last answer is for, or was."""
         self._question = ""
         self._heard_at = 0.0
+
+    @property
+    def trace(self) -> str:
+        """Id of the trace of the question that is being answered; "" where none is."""
+        return logs.trace_id(tracing.traceparent(self._now))
 
     def span(self, role: Role, method: str, request: Any) -> Span | None:
         """Begin the span of a request to a model; None: it belongs to no turn."""

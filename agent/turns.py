@@ -55,6 +55,11 @@ class TurnLog:
         session.on("agent_state_changed", self._on_state)
         session.on("conversation_item_added", lambda event: self._on_item(event.item))
 
+    @property
+    def count(self) -> int:
+        """Turns that are over."""
+        return self._count
+
     def go_on(self, question: str, heard: str) -> None:
         """Another replica took this question, and the caller has heard so much of its answer."""
         self._asked, self._asked_at = llm.ChatMessage(role="user", content=[question]), time.time()

@@ -18,6 +18,7 @@ from api.records.prices import Prices
 from api.records.sink import RecordSink
 from api.staff import Staff
 from api.storage import open_storage
+from serve import logs
 from serve.config import Routes
 
 _serve: Any = ray.serve
@@ -37,6 +38,7 @@ class Api:
     """One replica of the API; it keeps nothing, so any replica can answer any request."""
 
     def __init__(self, config: dict[str, Any], agent_name: str) -> None:
+        logs.install()
         self._config = ApiConfig.model_validate(config)
         self._agent_name = agent_name
         self._staff = Staff()

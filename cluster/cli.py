@@ -13,6 +13,7 @@ from cluster.accounts_cli import keys, tenants
 from cluster.bench.cli import app as bench
 from cluster.change_cli import add_to as add_changes
 from cluster.db_cli import db
+from cluster.logs_cli import logs
 from serve.errors import ParleyError
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ def down(as_json: Annotated[bool, JSON] = False) -> None:
 
 
 add_changes(app)
+app.command()(logs)
 
 
 @app.command()

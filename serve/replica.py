@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import ray.serve
 
-from serve import metrics, registry, tracing
+from serve import logs, metrics, registry, tracing
 from serve.config import Batch, ModelConfig
 from serve.contracts import (
     BatchingSpeechToText,
@@ -65,6 +65,7 @@ class Replica:
     role: ClassVar[Role]
 
     async def __init__(self, config: dict[str, Any]) -> None:
+        logs.install()
         self.config = ModelConfig.model_validate(config)
         self.engine: Engine = registry.create(self.config.engine, self.config.options)
         self._ongoing = 0
@@ -123,6 +124,8 @@ class Replica:
         self, method: str, chunks: AsyncGenerator[T, None], context: RequestContext
     ) -> AsyncGenerator[T, None]:
         """Pass an engine's chunks on, within the request's time; always closes the engine's generator."""
+        if context.call:
+            logs.begin(context.call, context.trace)
         labels = {"model": self.config.name, "method": method}
         started = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + context.timeout

@@ -15,7 +15,7 @@ import asyncio
 import atexit
 import os
 import platform
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -124,7 +124,7 @@ def nanoseconds(seconds: float) -> int:
 
 
 @contextmanager
-def ending(span: Span | None) -> Iterator[None]:
+def ending(span: Span | None) -> Generator[None]:
     """End a span with what comes of the work inside."""
     outcome = "error"
     try:
@@ -144,7 +144,7 @@ def ending(span: Span | None) -> Iterator[None]:
 
 
 @contextmanager
-def storing(turns: Iterable[str]) -> Iterator[None]:
+def storing(turns: Iterable[str]) -> Generator[None]:
     """Store records in one transaction, as a span of each turn among them."""
     with ExitStack() as stack:
         for turn in filter(None, turns):

@@ -20,7 +20,7 @@ from api.db.tables.accounts import DEFAULT_TENANT
 from api.records.prices import Prices
 from api.records.rows import insert_new, locked
 from api.records.writer import Writer, late_usage, moment, named
-from serve import tracing
+from serve import logs, tracing
 from serve.errors import BadRequest, Unavailable
 from serve.records import AgentJoined, AnyRecord, Turn, read
 
@@ -51,6 +51,7 @@ class RecordSink:
             record = _read(body)
             calls.setdefault(record.call, {}).setdefault(record.id, record)
         for call, records in calls.items():
+            logs.begin(call)
             await self._store(call, list(records.values()))
 
     async def _store(self, call: str, records: list[AnyRecord], *, again: bool = True) -> None:

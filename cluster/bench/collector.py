@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -93,7 +94,7 @@ class Collector:
         with self._more:
             return list(self._spans)
 
-    def wait(self, enough: Any, seconds: float) -> list[Seen]:
+    def wait(self, enough: Callable[[list[Seen]], bool], seconds: float) -> list[Seen]:
         """Wait until `enough(spans)`; return the spans.
 
         Raises:

@@ -20,10 +20,10 @@ FROM_SERVE = {
         "errors",
         "config",
         "settings",
-        *("assistant", "records", "instruments", "tracing"),
+        *("assistant", "records", "instruments", "tracing", "logs"),
     )
 }
-"""The last four are what the call plane and the backend have in common."""
+"""The last five are what the call plane and the backend have in common."""
 
 BASE = {
     f"serve.{name}"

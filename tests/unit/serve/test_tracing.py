@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from cluster.bench.collector import Collector, Seen
 from serve import tracing
+from serve.client import Models
+from serve.config import Routes
 from serve.contracts import ChatChunk, ChatRequest, RequestContext
 from serve.errors import BadRequest
 from serve.replica import Chat, Replica
@@ -46,11 +47,11 @@ class InProcess:
     def __init__(self, replica: Chat) -> None:
         self.replica = replica
 
-    def options(self, **options: Any) -> InProcess:
+    def options(self, *, method_name: str, stream: bool, session_id: str) -> InProcess:
         return self
 
-    def remote(self, request: ChatRequest, context: RequestContext) -> Any:
-        answer = self.replica.chat(request, context)
+    def remote(self, *args: Any) -> Any:
+        answer = self.replica.chat(*args)
 
         class Response:
             def __aiter__(self) -> AsyncGenerator[ChatChunk, None]:
@@ -61,22 +62,14 @@ class InProcess:
         return Response()
 
 
-@pytest_asyncio.fixture
-async def replica(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Chat]:
-    monkeypatch.delattr(Replica, "__del__")  # Serve awaits it; nobody does here
-    made: Any = Chat.__new__(Chat)
-    await made.__init__({"name": "llm-echo", "engine": "fake-llm"})
-    yield made
-    await made.shutdown()
-
-
 async def test_a_request_is_below_its_turn_and_the_replica_below_the_request(
-    collector: Collector, replica: Chat
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, _ = models()
-    client = client.choosing({})
-    served = InProcess(replica)
-    client._shared.find = lambda model, role: served  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.delattr(Replica, "__del__")  # Serve awaits it; nobody does here
+    replica: Any = Chat.__new__(Chat)
+    await replica.__init__({"name": "llm-echo", "engine": "fake-llm"})
+    routes = Routes.model_validate({"stt": "s", "llm": "l", "tts": "t"})
+    client = Models(routes, lambda model, role: InProcess(replica))
     turn = tracing.begin("turn", None, {"parley.call": "room"})
     client.span = lambda role, method, request: tracing.begin(f"{role} {method}", turn, {})
     async for _ in client.chat(ASKED, RequestContext("room")):
@@ -148,8 +141,8 @@ async def test_a_collector_that_is_away_keeps_nobody_waiting(monkeypatch: pytest
         most = max(most, time.perf_counter() - before)
     assert most < 0.25
     processor: Any = found.span_processor  # pyright: ignore
-    queue = processor._span_processors[0]._batch_processor._queue
-    assert len(queue) <= 64
+    waiting: Any = processor._span_processors[0]._batch_processor
+    assert len(waiting._queue) <= 64
     assert await _answers()
 
 

@@ -1,4 +1,4 @@
-"""A real call's turns, as a collector sees them: one trace each, over all processes that had a part in it."""
+"""A real call as those see it who run the cluster: a trace for each turn, one story from all logs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
+from cluster import logs
 from cluster.bench.collector import Seen
 from cluster.call import Utterance, place, report
+from serve.contracts import Role
 from tests.conftest import Parley
 
 pytestmark = [pytest.mark.room, pytest.mark.timeout(120)]
 
 QUESTION = "Hello, can you hear me?"
+
+METHODS: tuple[tuple[Role, str], ...] = (("stt", "listen"), ("llm", "chat"), ("tts", "speak"))
 
 
 async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
@@ -39,7 +43,7 @@ async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
         assert {span.name for span in mine if span.parent == root.id} >= {
             *("room speech", "endpointing", "room playout", "stt listen", "llm chat", "tts speak")
         }
-        for role, method in (("stt", "listen"), ("llm", "chat"), ("tts", "speak")):
+        for role, method in METHODS:
             served = next(span for span in mine if span.name == f"replica {method}")
             asked = known[served.parent]
             assert asked.name == f"{role} {method}"
@@ -50,6 +54,10 @@ async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
         assert "first byte" in next(span for span in mine if span.name == "replica speak").events
         assert 0 < root.attributes["parley.voice_to_voice_ms"] < 20_000
         assert {"end of speech", "first sound"} <= set(root.events)
+    calls = {span.attributes["parley.call"] for span in spans if span.name == "turn"}
+    assert len(calls) == 1
+    traces = {span.attributes["parley.turn"]: span.trace for span in spans if "parley.turn" in span.attributes}
+    check_logs(calls.pop(), traces, parley)
     everything = " ".join(str(span) for span in spans).lower()
     for turn in told:
         for words in (turn["heard"], turn["answer"]):
@@ -60,3 +68,13 @@ async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
 
 def names(spans: list[Seen], trace: str) -> set[str]:
     return {span.name for span in spans if span.trace == trace}
+
+
+def check_logs(call: str, traces: dict[int, str], parley: Parley) -> None:
+    """See that all processes' lines of a call are found, and say whose they are."""
+    lines = logs.story(call, [parley.logs.parents[2] / "logs", parley.logs])
+    assert [line.time for line in lines] == sorted(line.time for line in lines)
+    assert {line.source.split()[0] for line in lines} >= {"dispatcher/Dispatcher", "agent/Agent"}
+    turns = [line for line in lines if line.message.startswith(f"call {call}: turn ")]
+    assert {line.turn: line.trace_id for line in turns} == traces
+    assert all(line.more["stages"].keys() >= {"stt_ms"} for line in turns)
