@@ -14,6 +14,7 @@ from cluster.bench.cli import app as bench
 from cluster.change_cli import add_to as add_changes
 from cluster.db_cli import db
 from cluster.logs_cli import logs
+from cluster.top_cli import top
 from serve.errors import ParleyError
 
 app = typer.Typer(
@@ -70,6 +71,7 @@ def down(as_json: Annotated[bool, JSON] = False) -> None:
 
 add_changes(app)
 app.command()(logs)
+app.command()(top)
 
 
 @app.command()

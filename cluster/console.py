@@ -17,6 +17,8 @@ ADVICE = (
     ("parley up", "start the cluster"),
     ("parley call", "call it, and measure the answer"),
     ("parley status", "addresses, models, calls"),
+    ("parley top", "what goes on, live"),
+    ("parley logs", "one call's story, from all processes"),
     ("parley models", "engines, and what a profile's models need"),
     ("parley doctor", "what is missing on this machine"),
     ("parley down", "stop it"),

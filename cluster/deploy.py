@@ -67,6 +67,14 @@ class Serve:
         """
         return {name: _application(name, details) for name, details in self._get().items()}
 
+    def details(self) -> dict[str, Any]:
+        """Return all that Serve says of each application.
+
+        Raises:
+            ParleyError: The dashboard does not answer.
+        """
+        return self._get()
+
     def configs(self) -> dict[str, dict[str, Any]]:
         """Return what was deployed, by application.
 
