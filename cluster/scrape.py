@@ -114,7 +114,6 @@ def quantile(of: float, counts: Mapping[float, float]) -> float | None:
     for lower, upper in pairwise([0.0, *bounds]):
         before = counts.get(lower, 0.0)
         if counts[upper] >= rank and counts[upper] > before:
-            return (
-                lower if upper == float("inf") else lower + (upper - lower) * (rank - before) / (counts[upper] - before)
-            )
+            share = (rank - before) / (counts[upper] - before)
+            return lower if upper == float("inf") else lower + (upper - lower) * share
     return bounds[-1]

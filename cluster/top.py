@@ -19,6 +19,7 @@ from cluster.state import State
 from serve import metrics as models
 from serve import registry
 from serve.errors import ParleyError
+from serve.instruments import Metric
 from serve.settings import settings
 
 WINDOW_SECONDS = 300.0
@@ -55,8 +56,9 @@ class Top:
         self._serve.close()
 
     def look(self) -> Facts:
-        """Return what goes on now: `calls`, `stages`, `models`, `applications`, `node`, `money`, and under `trouble` what
-        could not be had (it is null, or empty, then).
+        """Return what goes on now: `calls`, `stages`, `models`, `applications`, `node`, `money`.
+
+        What could not be had is null or empty, and `trouble` says so.
         """
         trouble: list[str] = []
         now = time.monotonic()
@@ -118,8 +120,7 @@ class Top:
                 raise ParleyError(f"the API answers {response.status_code}")
             for line in response.iter_lines():
                 if line.startswith("data:"):
-                    value = json.loads(line.removeprefix("data:"))
-                    return value["calls"] if isinstance(value, dict) else value
+                    return list(json.loads(line.removeprefix("data:"))["calls"])
         return []
 
     def _money(self) -> Facts:
@@ -137,7 +138,7 @@ class Top:
 
 def stages(seen: Scrape, before: Scrape | None) -> list[Facts]:
     """Return the latency of turns and of their stages, in ms."""
-    rows = [("voice_to_voice", calls.VOICE_TO_VOICE, {})]
+    rows: list[tuple[str, Metric, dict[str, str]]] = [("voice_to_voice", calls.VOICE_TO_VOICE, {})]
     rows += [(stage, calls.STAGE_SECONDS, {"stage": stage}) for stage in STAGES]
     return [{"stage": name, **_spread(seen, before, metric, labels)} for name, metric, labels in rows]
 
@@ -165,7 +166,7 @@ def node(seen: Scrape) -> Facts:
     }
 
 
-def _spread(seen: Scrape, before: Scrape | None, metric: Any, labels: dict[str, str]) -> Facts:
+def _spread(seen: Scrape, before: Scrape | None, metric: Metric, labels: dict[str, str]) -> Facts:
     counts = seen.histogram(metric, **labels)
     if before is not None:
         counts = scrape.less(counts, before.histogram(metric, **labels))

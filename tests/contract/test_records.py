@@ -28,6 +28,8 @@ from api.records.retention import Retention
 from api.records.rows import end, locked
 from api.records.sink import RecordSink
 from api.records.writer import Writer
+from cluster.bench.collector import Collector
+from serve import tracing
 from serve.contracts import Usage as Used
 from serve.errors import BadRequest, Unavailable
 from tests.contract.calls_told import BEGAN, PRICES, Told, stored, telling, turn, whole_call
@@ -50,6 +52,25 @@ async def sink(database: Database) -> AsyncGenerator[RecordSink]:
 
 def at(seconds: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(BEGAN + seconds, datetime.UTC)
+
+
+async def test_storing_a_turn_is_part_of_its_trace(sink: RecordSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = Collector().start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    tracing.tracer.cache_clear()
+    try:
+        told = Told()
+        backend = telling(told)
+        backend.agent_joined("parley", "replica")
+        backend.save_conversation_turn({**turn(1), "trace": tracing.traceparent(tracing.begin("turn", None, {}))})
+        await sink.store(told.bodies)
+        (span,) = await asyncio.to_thread(collector.wait, lambda spans: len(spans) == 1, 5)
+    finally:
+        tracing.tracer.cache_clear()
+        collector.stop()
+    assert (span.name, span.attributes["parley.outcome"]) == ("database store", "ok")
+    assert span.parent
 
 
 async def test_a_whole_call_is_stored_with_its_summary(database: Database, sink: RecordSink) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
-from cluster import logs
+from cluster import logs, status
 from cluster.bench.collector import Seen
 from cluster.call import Utterance, place, report
+from cluster.top import Top
+from cluster.top_view import view
 from serve.contracts import Role
 from tests.conftest import Parley
 
@@ -17,6 +22,33 @@ pytestmark = [pytest.mark.room, pytest.mark.timeout(120)]
 QUESTION = "Hello, can you hear me?"
 
 METHODS: tuple[tuple[Role, str], ...] = (("stt", "listen"), ("llm", "chat"), ("tts", "speak"))
+
+
+async def test_a_call_is_seen_while_it_goes_on(parley: Parley, say: Callable[[str], Utterance]) -> None:
+    await parley.until_calls(0)
+    call = asyncio.create_task(place(parley.page, [say(QUESTION)], turns=2))
+    looking = Top(status.current())
+    try:
+        await parley.until_calls(1)
+        seen = await asyncio.to_thread(looking.look)
+        while not seen["calls"]["list"]:  # agents tell the list a moment later
+            assert not call.done()
+            seen = await asyncio.to_thread(looking.look)
+    finally:
+        looking.close()
+        await call
+    assert seen["trouble"] == []
+    (row,) = seen["calls"]["list"]
+    assert row["assistant"] == "default"
+    assert row["seconds"] < 30
+    assert {each["role"]: each["status"] for each in seen["models"]} == dict.fromkeys(("stt", "llm", "tts"), "RUNNING")
+    assert {each["name"] for each in seen["applications"]} == {"agent", "dispatcher", "api"}
+    assert seen["calls"]["slots"] >= parley.profile_calls
+    assert seen["node"]["memory_total"] > seen["node"]["memory_used"] > 0
+    assert seen["money"] is not None
+    console = Console(width=140, record=True, file=StringIO())
+    console.print(view(seen))
+    assert row["id"] in console.export_text()
 
 
 async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
