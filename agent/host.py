@@ -30,7 +30,7 @@ from agent.hooks import Hooks
 from agent.parcels import fetch
 from agent.router import CallRouter
 from agent.state import Lease, connect
-from serve import logs
+from serve import logs, tracing
 from serve.client import Models
 from serve.config import Routes
 from serve.errors import Overloaded, ParleyError, Unavailable
@@ -82,6 +82,7 @@ class Agent:
 
     def __init__(self, config: dict[str, Any]) -> None:
         logs.install()
+        tracing.tracer()  # before somebody waits for it
         self._config = AgentConfig.model_validate(config)
         self._models: Models | None = None
         self._state = connect(self._config)

@@ -18,7 +18,7 @@ from api.records.prices import Prices
 from api.records.sink import RecordSink
 from api.staff import Staff
 from api.storage import open_storage
-from serve import logs
+from serve import logs, tracing
 from serve.config import Routes
 
 _serve: Any = ray.serve
@@ -39,6 +39,7 @@ class Api:
 
     def __init__(self, config: dict[str, Any], agent_name: str) -> None:
         logs.install()
+        tracing.tracer()  # before somebody waits for it
         self._config = ApiConfig.model_validate(config)
         self._agent_name = agent_name
         self._staff = Staff()

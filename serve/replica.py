@@ -66,6 +66,7 @@ class Replica:
 
     async def __init__(self, config: dict[str, Any]) -> None:
         logs.install()
+        tracing.tracer()  # before somebody waits for it
         self.config = ModelConfig.model_validate(config)
         self.engine: Engine = registry.create(self.config.engine, self.config.options)
         self._ongoing = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import platform
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
+logger = logging.getLogger("ray.serve.parley")
+
 T = TypeVar("T")
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -39,9 +42,17 @@ Value = str | int | float | bool
 
 @lru_cache(maxsize=1)
 def tracer() -> Tracer | None:
-    """Return this process's tracer, made at first use; None where nobody wants traces."""
+    """Return this process's tracer, made at first use, which takes its time; None where nobody wants traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(map(os.environ.get, ENDPOINTS)):
         return None
+    try:
+        return _tracer()
+    except Exception as error:  # a variable that makes no sense costs the traces, and no call
+        logger.error("no traces are made (%s): see the variables OTEL_...", type(error).__name__)
+        return None
+
+
+def _tracer() -> Tracer:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

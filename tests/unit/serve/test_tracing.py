@@ -113,6 +113,15 @@ async def test_where_nobody_wants_traces_nothing_is_made() -> None:
         tracing.end(None)
 
 
+async def test_a_variable_that_makes_no_sense_costs_the_traces_alone(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    assert tracing.tracer() is None
+    client, _ = models([ChatChunk("a")])
+    assert [chunk.text async for chunk in client.chat(ASKED, RequestContext("room"))] == ["a"]
+
+
 async def test_the_standard_variables_decide_on_samples(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
     turn = tracing.begin("turn", None, {})
