@@ -24,33 +24,6 @@ QUESTION = "Hello, can you hear me?"
 METHODS: tuple[tuple[Role, str], ...] = (("stt", "listen"), ("llm", "chat"), ("tts", "speak"))
 
 
-async def test_a_call_is_seen_while_it_goes_on(parley: Parley, say: Callable[[str], Utterance]) -> None:
-    await parley.until_calls(0)
-    call = asyncio.create_task(place(parley.page, [say(QUESTION)], turns=2))
-    looking = Top(status.current())
-    try:
-        await parley.until_calls(1)
-        seen = await asyncio.to_thread(looking.look)
-        while not seen["calls"]["list"]:  # agents tell the list a moment later
-            assert not call.done()
-            seen = await asyncio.to_thread(looking.look)
-    finally:
-        looking.close()
-        await call
-    assert seen["trouble"] == []
-    (row,) = seen["calls"]["list"]
-    assert row["assistant"] == "default"
-    assert row["seconds"] < 30
-    assert {each["role"]: each["status"] for each in seen["models"]} == dict.fromkeys(("stt", "llm", "tts"), "RUNNING")
-    assert {each["name"] for each in seen["applications"]} == {"agent", "dispatcher", "api"}
-    assert seen["calls"]["slots"] >= parley.profile_calls
-    assert seen["node"]["memory_total"] > seen["node"]["memory_used"] > 0
-    assert seen["money"] is not None
-    console = Console(width=140, record=True, file=StringIO())
-    console.print(view(seen))
-    assert row["id"] in console.export_text()
-
-
 async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
     parley: Parley, say: Callable[[str], Utterance]
 ) -> None:
@@ -96,6 +69,39 @@ async def test_each_turn_is_a_trace_and_says_nothing_of_what_was_said(
             assert words.lower() not in everything
     for secret in (*parley.secrets.values(), parley.keys.secret):
         assert secret.lower() not in everything
+
+
+async def test_a_call_is_seen_while_it_goes_on(parley: Parley, say: Callable[[str], Utterance]) -> None:
+    await parley.until_calls(0)
+    call = asyncio.create_task(place(parley.page, [say(QUESTION)], turns=2))
+    looking = Top(status.current())
+    try:
+        await parley.until_calls(1)
+        seen = await asyncio.to_thread(looking.look)
+        while not seen["calls"]["list"]:  # agents tell the list a moment later
+            assert not call.done()
+            seen = await asyncio.to_thread(looking.look)
+        await call
+        later = seen
+        async with asyncio.timeout(25):
+            while later["calls"]["slots"] < parley.profile_calls:
+                await asyncio.sleep(1)  # exporters tell what they know every 10 s, and no event of it
+                later = await asyncio.to_thread(looking.look)
+    finally:
+        looking.close()
+    assert seen["trouble"] == []
+    (row,) = seen["calls"]["list"]
+    assert row["assistant"] == "default"
+    assert row["seconds"] < 30
+    assert {each["role"]: each["status"] for each in seen["models"]} == dict.fromkeys(("stt", "llm", "tts"), "RUNNING")
+    assert {each["name"] for each in seen["applications"]} == {"agent", "dispatcher", "api"}
+    assert later["node"]["memory_total"] > later["node"]["memory_used"] > 0
+    assert later["node"]["cpus"] >= 1
+    assert all(each["slots"] > 0 for each in later["models"])
+    assert seen["money"] is not None
+    console = Console(width=140, record=True, file=StringIO())
+    console.print(view(seen))
+    assert row["id"] in console.export_text()
 
 
 def names(spans: list[Seen], trace: str) -> set[str]:
