@@ -198,9 +198,10 @@ def traces_(
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=50, help="Pairs of on and off.")] = 3,
     as_json: JSON = False,
 ) -> None:
-    """Voice to voice with traces and without, by turns; this is the collector, and the cluster is put back as it was.
+    """Voice to voice with traces and without, in turns; the cluster is put back as it was. This is the collector: set
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 for `parley up` and for this.
 
-    Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 parley bench traces, with a cluster that has the same
+    Example: parley bench traces --turns 10 --rounds 3
     """
     from cluster.bench import traces
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster import profile as profiles
-from cluster.bench import calls, meter, preemptive
+from cluster.bench import calls, meter, preemptive, traces
 from cluster.bench.cli import app
 from cluster.call import TurnResult
 from cluster.profile import Profile
@@ -112,7 +112,15 @@ def test_turns_of_both_kinds_are_kept_apart() -> None:
     assert report.facts["failed, preemptive"] == "1 of 2"
 
 
-@pytest.mark.parametrize("command", ["calls", "preemptive"])
+def test_what_traces_add_is_a_share_of_the_time_without() -> None:
+    on, off = ([TurnResult("a", voice_to_voice_ms=ms), TurnResult("b", error="late")] for ms in (714, 700))
+    report = traces.report("traces", {True: on, False: off}, spans=30)
+    assert report.facts["traces add to the median, percent"] == 2.0
+    assert report.facts["spans, each turn"] == 15.0
+    assert report.facts["failed, traced"] == "1 of 2"
+
+
+@pytest.mark.parametrize("command", ["calls", "preemptive", "traces"])
 def test_a_bench_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"], env={**os.environ, "NO_COLOR": "1", "COLUMNS": "80"})
     assert result.exit_code == 0
