@@ -80,12 +80,11 @@ class TurnTraces:
 
     def finished(self, turn: Mapping[str, Any]) -> str:
         """End a turn's span, as `agent/turns.py` describes the turn; return it as a traceparent, "" where none is."""
-        span = self._now or self._answered
-        if not self._on or span is None:
-            return ""
+        span, self._now, self._question = self._now or self._answered, None, ""
         if span is self._next:
             self._next = None
-        self._now, self._question = None, ""
+        if not self._on or span is None or not span.is_recording():
+            return ""
         times, error = turn["times"], turn["error"]
         span.set_attributes({key: value for key, value in self._attributes(turn).items() if value is not None})
         self._room(span, turn, times)
