@@ -51,9 +51,9 @@ def environment(config: RayConfig, folder: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(config.ingress_port + 1000),
         "DASHBOARD_METRIC_PORT": str(config.dashboard_metrics_port),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(config.proxy_port),
-        # Ray's own processes, and what workers write beside Serve's files: one JSON object a line, as Serve's are.
+        # Raylet and GCS: one JSON object a line, as Serve's are. Not RAY_LOGGING_CONFIG_ENCODING: with it every library
+        # in a worker writes what it does, and livekit-agents writes who speaks.
         "RAY_BACKEND_LOG_JSON": "1",
-        "RAY_LOGGING_CONFIG_ENCODING": "JSON",
         # Workers that Ray starts before there is a job cannot be forked, and would be slower than those that can.
         "RAY_prestart_worker_first_driver": "0",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(int(START_SECONDS)),

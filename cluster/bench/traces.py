@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from cluster import apply, status
-from cluster.bench.collector import Collector
+from cluster.bench.collector import Collector, Seen
 from cluster.bench.preemptive import order
 from cluster.bench.report import Report
 from cluster.bench.sentences import QUESTIONS
@@ -51,10 +51,10 @@ async def traces(page: str, profile: Profile, say: Progress, *, turns: int, roun
     finally:
         await asyncio.to_thread(apply.apply, profile, name, lambda step: None)
         collector.stop()
-    return report(f"traces --turns {turns} --rounds {rounds}", found, len(collector.spans))
+    return report(f"traces --turns {turns} --rounds {rounds}", found, collector.spans)
 
 
-def report(command: str, found: dict[bool, list[TurnResult]], spans: int) -> Report:
+def report(command: str, found: dict[bool, list[TurnResult]], spans: Sequence[Seen]) -> Report:
     """Summarise both kinds, and by how much of the voice to voice without traces they differ."""
     result = Report(command)
     medians: dict[bool, float] = {}
@@ -67,8 +67,8 @@ def report(command: str, found: dict[bool, list[TurnResult]], spans: int) -> Rep
         result.facts[f"failed, {_word(on)}"] = f"{failed} of {len(found[on])}"
     if len(medians) == 2:
         result.facts["traces add to the median, percent"] = round(100 * (medians[True] / medians[False] - 1), 1)
-    if found[True]:
-        result.facts["spans, each turn"] = round(spans / len(found[True]), 1)
+    if traced := sum(span.name == "turn" for span in spans):
+        result.facts["spans, each turn"] = round(len(spans) / traced, 1)
     return result
 
 

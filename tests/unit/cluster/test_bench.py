@@ -114,9 +114,8 @@ def test_turns_of_both_kinds_are_kept_apart() -> None:
 
 def test_what_traces_add_is_a_share_of_the_time_without() -> None:
     on, off = ([TurnResult("a", voice_to_voice_ms=ms), TurnResult("b", error="late")] for ms in (714, 700))
-    report = traces.report("traces", {True: on, False: off}, spans=30)
+    report = traces.report("traces", {True: on, False: off}, [])
     assert report.facts["traces add to the median, percent"] == 2.0
-    assert report.facts["spans, each turn"] == 15.0
     assert report.facts["failed, traced"] == "1 of 2"
 
 
