@@ -6,15 +6,20 @@ where a Prometheus reads it. Every name has `ray_` before it there: Ray's export
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
 
 VOICE_SECONDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 """Bounds sized for a conversation: what a caller feels lies between 50 ms and 3 s."""
+
+AGAIN_SECONDS = 10.0
+"""Ray's exporter leaves out a gauge that was not set for a while, as if its process were gone."""
 
 CALL_SECONDS = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0)
 """Bounds of a call's length."""
@@ -51,11 +56,38 @@ class Metric:
 
     def set(self, value: float, /, **labels: str) -> None:
         """Say what a gauge shows from now on."""
-        _instrument(self).set(value, labels)
+        gauge = _instrument(self)
+        with _saying:
+            gauge.set(value, labels)
+            _said[self.name, frozenset(labels.items())] = partial(gauge.set, value, labels)
+        _keep_saying()
 
     def observe(self, value: float, /, **labels: str) -> None:
         """Put a value into its bucket."""
         _instrument(self).observe(max(0.0, value), labels)
+
+
+_saying = threading.Lock()
+_said: dict[tuple[str, frozenset[tuple[str, str]]], Callable[[], None]] = {}
+"""Sets each gauge of this process to its value."""
+
+
+@cache
+def _keep_saying() -> None:
+    threading.Thread(target=_say_for_ever, name="gauges", daemon=True).start()
+
+
+def _say_for_ever() -> None:
+    while True:
+        time.sleep(AGAIN_SECONDS)  # a clock of its own: what a gauge shows need not change for hours
+        say_again()
+
+
+def say_again() -> None:
+    """Set each gauge to its value again."""
+    for name in list(_said):
+        with _saying:  # a value that has changed meanwhile must not come back
+            _said[name]()
 
 
 @cache

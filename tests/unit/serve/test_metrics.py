@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serve import metrics
+from serve import instruments, metrics
 from serve.client import Models
 from serve.config import Routes
 from serve.contracts import ChatChunk, ChatRequest, RequestContext, Role, TranscribeRequest, Transcript
@@ -137,3 +137,10 @@ async def test_failures_have_no_free_text(counted: Counted, model: str, error: E
         await models.transcribe(UTTERANCE, RequestContext("call", timeout=1.0, model=model))
     code = "BadRequest" if error else "NotDeployed"
     assert counted.all(metrics.FAILURES, role="stt", model=label, error=code) == [1]
+
+
+def test_a_gauge_is_set_again_to_what_it_shows(counted: Counted) -> None:
+    metrics.SLOTS.set(3, model="again")
+    metrics.SLOTS.set(4, model="again")
+    instruments.say_again()
+    assert counted.all(metrics.SLOTS, model="again") == [3, 4, 4]
