@@ -35,6 +35,61 @@ class Difference(NamedTuple):
     upper: float
 
 
+class Bounds(NamedTuple):
+    """An estimate of one side, and bounds that are each exceeded with a chance of at most `alpha`."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+Ratios = Sequence[tuple[float, float]]
+"""By call, or by case: what was counted, and out of how much."""
+
+
+def of_rate(calls: Calls, alpha: float) -> Bounds:
+    """Return a rate of turns, or a mean of values from 0 to 1, for which Wilson's interval is rather too wide.
+
+    Args:
+        calls: At least one call with a value.
+        alpha: Chance of error of each bound.
+    """
+    return Bounds(*_wilson(calls, NormalDist().inv_cdf(1 - alpha)))
+
+
+def of_median(calls: Calls, alpha: float) -> Bounds:
+    """Return a median."""
+    lower, upper = np.quantile(_medians(calls, np.random.default_rng(SEED)), (alpha, 1 - alpha))
+    return Bounds(_median(calls), float(lower), float(upper))
+
+
+def of_ratio(pairs: Ratios, alpha: float) -> Bounds:
+    """Return a sum over a sum, as errors over words; at least one pair whose second is not 0."""
+    (value,), drawn = _ratios(pairs)
+    lower, upper = np.nanquantile(drawn[0], (alpha, 1 - alpha))
+    return Bounds(value, float(lower), float(upper))
+
+
+def of_ratio_change(old: Ratios, new: Ratios, alpha: float) -> Difference:
+    """Return the difference of two such ratios over the same cases, in the same order: cases are drawn in pairs."""
+    (before, after), drawn = _ratios(old, new)
+    lower, upper = np.nanquantile(drawn[1] - drawn[0], (alpha, 1 - alpha))
+    return Difference(before, after, float(lower), float(upper))
+
+
+def _ratios(*sides: Ratios) -> tuple[list[float], list[np.ndarray]]:
+    count = len(sides[0])
+    times = np.random.default_rng(SEED).multinomial(count, [1 / count] * count, RESAMPLES)
+    values: list[float] = []
+    drawn: list[np.ndarray] = []
+    for side in sides:
+        counted, of = np.asarray(side, float).T
+        values.append(float(counted.sum() / of.sum()))
+        with np.errstate(invalid="ignore"):
+            drawn.append((times @ counted) / (times @ of))
+    return values, drawn
+
+
 def of_medians(old: Calls, new: Calls, alpha: float) -> Difference:
     """Return the difference of two medians.
 

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         openai_api_key: For the engines `openai-llm`, `openai-stt`, `openai-tts`.
         azure_openai_api_key: For the engines `azure-openai-llm`, `azure-openai-stt`, `azure-openai-tts`.
         azure_speech_key: For the engines `azure-speech-stt`, `azure-speech-tts`.
+        parley_judge_url: Of the judge of `parley eval`: any server of OpenAI's chat API; ends in /v1.
+        parley_judge_model: Its model.
+        parley_judge_key: Its key, where it wants one.
     """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
@@ -78,6 +81,9 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = None
     azure_openai_api_key: SecretStr | None = None
     azure_speech_key: SecretStr | None = None
+    parley_judge_url: str | None = None
+    parley_judge_model: str | None = None
+    parley_judge_key: SecretStr | None = None
 
 
 @lru_cache(maxsize=1)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -375,15 +373,9 @@ def _keys(run: State) -> dict[str, str]:
 
 
 def _connect(run: State) -> None:
-    from serve.settings import apply_ray_environment
+    from cluster.connect import connect
 
-    apply_ray_environment()
-    # Else Ray looks for the head at this machine's address on the network, and it listens on loopback.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
-    port = run.settings["ray"]["gcs_port"]
-    ray.init(address=f"127.0.0.1:{port}", namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
+    connect(run)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

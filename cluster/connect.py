@@ -1,0 +1,22 @@
+"""This process as one that asks the models of the cluster that is up, over Serve's handles."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from cluster.state import State
+from serve.settings import apply_ray_environment
+
+
+def connect(run: State) -> None:
+    """Connect to a run's Ray; what imports ray is imported after it, because ray reads what this sets."""
+    apply_ray_environment()
+    # Else Ray looks for the head at this machine's address on the network, and it listens on loopback.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+
+    if ray.is_initialized():
+        return
+    port = run.settings["ray"]["gcs_port"]
+    ray.init(address=f"127.0.0.1:{port}", namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
