@@ -13,6 +13,7 @@ from cluster.accounts_cli import keys, tenants
 from cluster.bench.cli import app as bench
 from cluster.change_cli import add_to as add_changes
 from cluster.db_cli import db
+from cluster.evaluation.cli import add_to as add_evaluation
 from cluster.logs_cli import logs
 from cluster.top_cli import top
 from serve.errors import ParleyError
@@ -145,6 +146,7 @@ def call(
     call_command.run(wav or (), text or (), calls=calls, turns=turns, out=out, wait=wait, as_json=as_json)
 
 
+add_evaluation(app)
 app.add_typer(bench, name="bench")
 app.add_typer(tenants, name="tenants")
 app.add_typer(keys, name="keys")

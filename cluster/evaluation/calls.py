@@ -26,6 +26,9 @@ from serve.settings import settings
 GREETING_SECONDS = 3.0
 """An assistant that has not begun by then has no greeting."""
 
+LINE_SECONDS = 30.0
+"""In the queue, while other callers have all lines."""
+
 ANSWER_SECONDS = 25.0
 SETTLE_SECONDS = 90.0
 """An answer may take this long to be spoken."""
@@ -90,7 +93,7 @@ class Line:
             # Told by a text stream, which a room hands to whoever has asked for it before.
             told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
             robot.room.register_text_stream_handler(FILE, lambda reader, _: _put(reader, told))
-            await robot.answered()
+            await robot.answered(LINE_SECONDS)
             await _greeted(robot)
             if case.file:
                 await self._send(robot, case, told)
@@ -118,7 +121,7 @@ class Line:
         while not robot.turns.empty():
             robot.turns.get_nowait()
         began = time.perf_counter()
-        ended = await robot.say(spoken.samples)
+        ended = await robot.say(spoken.samples, audible=case.expect.answered)
         said, heard_from = (began, ended), began
         if not case.expect.answered:
             await robot.quiet(WATCHED_SECONDS, SETTLE_SECONDS)

@@ -139,6 +139,8 @@ def result(case: Case, number: int, seen: Seen, role: str | None) -> Result:
         score = max(0.0, 1 - errors / words) if errors is not None and words else None
     else:
         score = sum(counted) / len(counted) if counted else None
+    if role is None and case.over and seen.answered and seen.interrupted is None:
+        score = None  # nothing was shown of what the case is for
     status: Status = "skipped" if score is None else "passed" if all(counted) else "failed"
     if score is None and not seen.note:
         seen.note = "it expects nothing of this"

@@ -111,7 +111,7 @@ def report(
     rounds: int,
     judge: str | None,
     seconds: float,
-    about: dict[str, Any],
+    command: str,
 ) -> dict[str, Any]:
     """Return a run as a JSON object; docs/evaluation.md says what is in it."""
     states = [each.status for each in results]
@@ -126,9 +126,11 @@ def report(
         "models": target.models,
         "rounds": rounds,
         "judge": judge,
-        **about,
+        "command": command,
         "counts": {state: states.count(state) for state in ("passed", "failed", "error", "skipped")},
         "measures": measures.summary(results),
+        "against": None,
+        "gate": None,
         "results": [each.json() for each in results],
     }
 
