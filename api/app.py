@@ -30,7 +30,7 @@ from api.config import ApiConfig
 from api.db import Database, migrate, open_database
 from api.depth import DepthLimit
 from api.headers import Headers
-from api.metrics import show_webhooks
+from api.metrics import show_evaluations, show_webhooks
 from api.openai import chat, models, speech, transcriptions, unknown
 from api.openai.catalog import Catalog
 from api.openai.errors import PREFIX
@@ -64,7 +64,7 @@ from api.serving import Serving
 from api.staff import Staff
 from api.storage import Storage, open_storage
 from api.webhooks.delivery import Courier
-from serve.settings import settings
+from serve.settings import home, settings
 
 PAGE = Path(__file__).parent / "web" / "dist"
 """The built page; `make setup` builds it."""
@@ -136,6 +136,8 @@ def create_app(
     app.state.background.every(1, "delivering webhooks", courier.deliver)
     app.state.background.every(600, "forgetting webhooks", courier.forget)
     app.state.background.every(15, "counting webhooks", partial(show_webhooks, app.state.database))
+    scores = home() / "evaluations" / "scores.json"
+    app.state.background.every(30, "showing evaluations", partial(show_evaluations, scores))
     retention = Retention(app.state.database, app.state.storage, app.state.prices)
     app.state.background.every(600, "deleting old calls", retention.once)
     app.state.following = Following(dispatchers)

@@ -6,6 +6,8 @@ docs/operations.md has them in a table; cluster/monitoring/ has their panels and
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import and_, event, func, select
@@ -30,8 +32,14 @@ WEBHOOKS_AGE = Metric(
 WEBHOOK_ATTEMPTS = Metric(
     "parley_webhook_attempts_total", "counter", "Attempts by outcome: delivered, failed, dead", ("outcome",)
 )
+EVALUATION = Metric(
+    "parley_evaluation_score",
+    "gauge",
+    "Score of the last `parley eval` on this machine, 0 to 1, by suite and what was evaluated: calls, or a model",
+    ("suite", "target"),
+)
 
-METRICS = (COST, WEBHOOKS_PENDING, WEBHOOKS_DEAD, WEBHOOKS_AGE, WEBHOOK_ATTEMPTS)
+METRICS = (COST, WEBHOOKS_PENDING, WEBHOOKS_DEAD, WEBHOOKS_AGE, WEBHOOK_ATTEMPTS, EVALUATION)
 
 SHOW_SECONDS = 10.0
 """For a look into the database."""
@@ -64,6 +72,16 @@ def _count(session: Session) -> None:
 
 def _forget(session: Session, transaction: Any) -> None:
     session.info[_CHARGED] = []
+
+
+async def show_evaluations(path: Path) -> None:
+    """Show the scores that `parley eval` has left; none is no news."""
+    try:
+        scores = json.loads(await asyncio.to_thread(path.read_text, "utf-8"))
+    except FileNotFoundError:
+        return
+    for each in scores:
+        EVALUATION.set(float(each["score"]), suite=str(each["suite"]), target=str(each["target"]))
 
 
 async def show_webhooks(database: Database) -> None:

@@ -81,6 +81,10 @@ def swap(
         ParleyError: It did not come up, or turns cannot be read; all is as it was.
     """
     rules = gate.read(gate_file)
+    if rules.evaluation:
+        from cluster.evaluation import swapping  # with what speaks and calls, which no other swap needs
+
+        swapping.check(rules)
     catalog = profiles.load(profile).models if profile else []
     running, name = change.current()
     asked = swaps.ask(running, role, model, catalog, canary, rules, keep)
@@ -103,7 +107,13 @@ def swap(
                     await asyncio.wait([work], timeout=PUT_SECONDS)
                     raise
 
-            outcome = asyncio.run(swaps.Swap(running, asked, put, source, story.note).run())
+            async def examine(asked: swaps.Asked, profile: Profile) -> gate.Judgement:
+                from cluster.evaluation import swapping
+
+                return await swapping.examine(asked, profile, story.note)
+
+            judge = examine if rules.evaluation else None
+            outcome = asyncio.run(swaps.Swap(running, asked, put, source, story.note, examine=judge).run())
         finally:
             story.close()
     if as_json:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from cluster import intervals
 from cluster.samples import Sample
@@ -23,6 +23,22 @@ FELT_MS = 30.0
 """A median that is later by less is heard by nobody, whatever share of a short time it is."""
 
 Outcome = Literal["promote", "roll back", "wait"]
+
+
+class Evaluation(Strict):
+    """A suite that both models are asked straight, before the new one takes a call (docs/evaluation.md).
+
+    Attributes:
+        suite: Its name, or a path from the gate's folder.
+        min_score: The least evaluation score of the new model.
+        loss: How much lower than the old model's it may be.
+        rounds: Times each case is tried.
+    """
+
+    suite: str = "basic"
+    min_score: float | None = Field(default=None, ge=0, le=1, description="Share of what is expected")
+    loss: float | None = Field(default=0.05, ge=0, le=1, description="Points, as a share of what is expected")
+    rounds: int = Field(default=1, ge=1, le=20)
 
 
 class Gate(Strict):
@@ -40,6 +56,7 @@ class Gate(Strict):
         own_time: The model's own time: end of speech to text, request to first token, or to first sound; p50.
         voice_to_voice: End of speech to the answer's first sound; p50.
         words_per_minute: Of answers as they were spoken: so much slower, as a share, is allowed; p50.
+        evaluation: A suite that is tried first; without it nothing is.
     """
 
     min_calls: int = Field(default=10, ge=1)
@@ -53,6 +70,13 @@ class Gate(Strict):
     own_time: float | None = Field(default=0.2, ge=0, description="Share of the old model's median")
     voice_to_voice: float | None = Field(default=0.2, ge=0, description="Share of the old side's median")
     words_per_minute: float | None = Field(default=0.2, ge=0, le=1, description="Share of the old side's median")
+    evaluation: Evaluation | None = None
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """Where its file is."""
+        return self._folder
 
 
 class Finding(NamedTuple):
@@ -78,7 +102,7 @@ class Finding(NamedTuple):
 
     def text(self) -> str:
         """Return a line for a person."""
-        rate = self.measure in _RATES
+        rate = self.measure in _RATES or self.measure == "evaluation_score"
         unit = "" if rate else " wpm" if self.measure == "words_per_minute" else " ms"
 
         def shown(value: float) -> str:
@@ -119,7 +143,9 @@ def read(path: Path | None) -> Gate:
         return Gate()
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Gate.model_validate(data or {})
+        gate = Gate.model_validate(data or {})
+        gate._folder = path.parent  # a frozen model's private attribute is its own affair
+        return gate
     except OSError as error:
         raise ConfigError(f"--gate {path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError):

@@ -122,6 +122,11 @@ def sharing(running: Profile, asked: Asked, share: float) -> Profile:
     return _with(running, asked, changed)
 
 
+def beside(running: Profile, asked: Asked) -> Profile:
+    """Return the profile in which the new model is loaded, and takes no calls."""
+    return _with(running, asked, running.routes.route(asked.role))
+
+
 def promoted(running: Profile, asked: Asked) -> Profile:
     """Return the profile in which the new model has the role; the old one goes, unless somebody names it still."""
     route = running.routes.route(asked.role)
@@ -154,6 +159,7 @@ class Swap:
         source: Where turns are read.
         say: Told what happens, for a person.
         poll: Seconds between two looks at the turns.
+        examine: Judges the new model while it is loaded and takes no calls; None: nobody does.
     """
 
     def __init__(
@@ -164,9 +170,10 @@ class Swap:
         source: Source,
         say: Callable[[str], None],
         poll: float = POLL_SECONDS,
+        examine: Callable[[Asked, Profile], Awaitable[Judgement]] | None = None,
     ) -> None:
         self._running, self._asked, self._put, self._source = running, asked, put, source
-        self._say, self._poll = say, poll
+        self._say, self._poll, self._examine = say, poll, examine
         self._judged: list[tuple[float, Judgement]] = []
 
     async def run(self) -> Outcome:
@@ -178,6 +185,15 @@ class Swap:
         asked, begun = self._asked, False
         title = f"{asked.role}: {asked.old} to {asked.new.name}"
         try:
+            if self._examine is not None:
+                loaded = beside(self._running, asked)
+                await self._put(loaded, f"{title}, to be evaluated")
+                begun = True
+                judged = await self._examine(asked, loaded)
+                self._judged.append((0.0, judged))
+                if judged.outcome != "promote":
+                    return await self._back(title, judged.why)
+                self._say(judged.why)
             for share in asked.steps:
                 self._say(f"{asked.new.name} takes {share:.0%} of the calls")
                 await self._put(sharing(self._running, asked, share), f"{title}, {share:.0%} of the calls")

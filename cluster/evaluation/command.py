@@ -119,7 +119,25 @@ def write(report: dict[str, Any], out: Path | None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(page.html(report), encoding="utf-8")
+    _note(report)
     return folder
+
+
+def _note(report: dict[str, Any]) -> None:
+    """Keep the last score of each suite and target where the API shows it as a metric (`api/metrics.py`)."""
+    if "score" not in report["measures"]:
+        return
+    path = home() / "evaluations" / "scores.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        scores = []
+    kept = [each for each in scores if (each["suite"], each["target"]) != (report["suite"], report["target"])]
+    kept.append({"suite": report["suite"], "target": report["target"], "score": report["measures"]["score"]["value"]})
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(kept), encoding="utf-8")
+    new.replace(path)
 
 
 def _calls(up: State, profile: Profile, suite: Any) -> Any:

@@ -129,6 +129,11 @@ BOARDS = (
                         "s",
                     ),
                     Panel(
+                        "Evaluation score",
+                        ((highest(backend.EVALUATION, "suite", "target"), "{{suite}}: {{target}}"),),
+                        "percentunit",
+                    ),
+                    Panel(
                         "Whole request, p95",
                         ((quantile(0.95, models.REQUEST_SECONDS, "model", "method"), "{{model}} {{method}}"),),
                         "s",
