@@ -1,4 +1,4 @@
-"""Unit: a run, its report as JSON, page and table, two runs, exit codes; a swap that is evaluated first. A fake model."""
+"""Unit: a run, its report as JSON, page and table, two runs, exit codes; and a swap that is evaluated first."""
 
 from __future__ import annotations
 
