@@ -65,28 +65,34 @@ async def run(
         booth = await stack.enter_async_context(Booth(suite.seed, target.voices))
         if judge is not None:
             await stack.enter_async_context(judge)
+        # First of all: a voice that is not there is said before minutes of calls.
+        spoken = {case.name: await _spoken(suite, target, booth, case, place) for place, case in enumerate(suite.cases)}
         for number in range(1, rounds + 1):
             for place, case in enumerate(suite.cases, 1):
-                one = await _one(suite, target, booth, judge, case, number, place)
+                one = await _one(target, judge, case, spoken[case.name], number)
                 found.append(one)
                 done, of = len(suite.cases) * (number - 1) + place, len(suite.cases) * rounds
                 say(f"{done} of {of}  {one.status:<8}{case.name}{_why(one)}")
     return found
 
 
-async def _one(
-    suite: Suite, target: Target, booth: Booth, judge: Judge | None, case: Case, number: int, place: int
-) -> Result:
+async def _spoken(suite: Suite, target: Target, booth: Booth, case: Case, number: int) -> Spoken | str | None:
+    """Return a case as it sounds; a text: why it cannot be tried; None: the model is given no sound."""
     if why := target.unfit(case):
-        return skipped(case, number, why)
-    spoken: Spoken | None = None
-    if target.role in (None, "stt"):
-        try:
-            spoken = await booth.speak(case, suite.folder, place)
-        except EngineMissing as error:
-            if case.voice is None:
-                raise
-            return skipped(case, number, f"voice {case.voice}: {error}")
+        return why
+    if target.role not in (None, "stt"):
+        return None
+    try:
+        return await booth.speak(case, suite.folder, number)
+    except EngineMissing as error:
+        if case.voice is None:
+            raise
+        return f"voice {case.voice}: {error}"
+
+
+async def _one(target: Target, judge: Judge | None, case: Case, spoken: Spoken | str | None, number: int) -> Result:
+    if isinstance(spoken, str):
+        return skipped(case, number, spoken)
     try:
         seen = await target.ask(case, spoken)
     except FAULTS as error:

@@ -17,7 +17,7 @@ from serve import audio, registry
 from serve.contracts import SpeechRequest, TextToSpeech
 from serve.errors import BadRequest, ConfigError, EngineMissing, ParleyError
 
-VOICES = ("flite:slt", "flite:awb", "espeak:en-gb", "espeak:en-us+f3")
+VOICES = ("flite:slt", "flite:awb", "espeak:en-gb-x-rp", "espeak:en-us+f3")
 """Where a case names none: the first of these that is here and is not the assistant's own."""
 
 LEAD_SECONDS = 0.5
