@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, ValidationError
 
 from cluster import intervals
 from cluster.samples import Sample
@@ -71,12 +71,6 @@ class Gate(Strict):
     voice_to_voice: float | None = Field(default=0.2, ge=0, description="Share of the old side's median")
     words_per_minute: float | None = Field(default=0.2, ge=0, le=1, description="Share of the old side's median")
     evaluation: Evaluation | None = None
-    _folder: Path = PrivateAttr(default=Path())
-
-    @property
-    def folder(self) -> Path:
-        """Where its file is."""
-        return self._folder
 
 
 class Finding(NamedTuple):
@@ -143,9 +137,7 @@ def read(path: Path | None) -> Gate:
         return Gate()
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        gate = Gate.model_validate(data or {})
-        gate._folder = path.parent  # a frozen model's private attribute is its own affair
-        return gate
+        return _placed(Gate.model_validate(data or {}), path.parent)
     except OSError as error:
         raise ConfigError(f"--gate {path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -154,6 +146,14 @@ def read(path: Path | None) -> Gate:
         keys = ", ".join(Gate.model_fields)
         lines = [f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise ConfigError("\n".join([*lines, f"the keys are {keys}"])) from None
+
+
+def _placed(gate: Gate, folder: Path) -> Gate:
+    """Return a gate whose suite, where it is a path, is found from anywhere."""
+    tried = gate.evaluation
+    if tried is None or Path(tried.suite).suffix not in (".yaml", ".yml"):
+        return gate
+    return gate.model_copy(update={"evaluation": tried.model_copy(update={"suite": str(folder / tried.suite)})})
 
 
 def enough(old: Sequence[Sample], new: Sequence[Sample], gate: Gate) -> int:

@@ -171,4 +171,4 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _rounded(numbers: dict[str, float]) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in numbers.items()}
+    return {name: round(float(value), 4) + 0.0 for name, value in numbers.items()}

@@ -85,7 +85,7 @@ def _tile(measure: Measure, found: dict[str, Any]) -> dict[str, Any]:
         "at": at["value"],
         "from": at["lower"],
         "width": round(at["upper"] - at["lower"], 1),
-        "n": f"{found['cases']} {cases}",
+        "cases": f"{found['cases']} {cases}",
     }
 
 

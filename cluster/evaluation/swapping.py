@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 from cluster import intervals, status
 from cluster.connect import connect
@@ -25,7 +24,7 @@ def check(gate: Gate) -> None:
         ConfigError: It cannot be used.
     """
     if gate.evaluation is not None:
-        suite.load(_path(gate))
+        suite.load(gate.evaluation.suite)
 
 
 async def examine(asked: Asked, profile: Profile, say: Callable[[str], None]) -> Judgement:
@@ -41,7 +40,7 @@ async def examine(asked: Asked, profile: Profile, say: Callable[[str], None]) ->
     """
     rules = asked.gate.evaluation
     assert rules is not None
-    loaded = suite.load(_path(asked.gate))
+    loaded = suite.load(rules.suite)
     await asyncio.to_thread(connect, status.current())
     # Imports ray, which reads the environment that `connect` sets.
     from cluster.evaluation.straight import Straight
@@ -84,10 +83,3 @@ def judge(gate: Gate, old: list[Result], new: list[Result]) -> Judgement:
     if lost:
         return Judgement("roll back", one.text(), (one,))
     return Judgement("promote", one.text(), (one,))
-
-
-def _path(gate: Gate) -> str:
-    """Return the suite as the gate names it: a path is meant from where the gate is."""
-    assert gate.evaluation is not None
-    name = gate.evaluation.suite
-    return str(Path(gate.folder) / name) if Path(name).suffix in (".yaml", ".yml") else name

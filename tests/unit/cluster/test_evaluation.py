@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from cluster.evaluation import checks, judge, limits, measures, suite
 from cluster.evaluation.checks import Result, Seen, Verdict
@@ -15,6 +20,7 @@ from cluster.evaluation.suite import Case, Noise
 from cluster.evaluation.voicing import LEAD_SECONDS, joined, noisy, power_of_speech
 from cluster.robot import RATE
 from serve.errors import ConfigError
+from serve.settings import settings
 
 pytestmark = pytest.mark.unit
 
@@ -195,6 +201,59 @@ def test_recognisers_and_voices_are_scored_by_their_words() -> None:
 )
 def test_a_judges_word_is_found_in_what_models_write(text: str, holds: bool | None) -> None:
     assert judge.verdict(text).holds is holds
+
+
+class FakeJudge(BaseHTTPRequestHandler):
+    """Speaks OpenAI's chat API: an answer with Paris in it is right."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked.append({**body, "path": self.path, "key": self.headers["authorization"]})
+        holds = "Paris" in json.loads(body["messages"][1]["content"])["answered"]
+        content = json.dumps({"true": holds, "why": "Because."})
+        message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+        answer = json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "j", "choices": [message]})
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+async def test_a_judge_is_any_server_of_openais_chat_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = HTTPServer(("127.0.0.1", 0), FakeJudge)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    known = settings().model_copy(
+        update={
+            "parley_judge_url": f"http://127.0.0.1:{server.server_port}/v1",
+            "parley_judge_model": "wise",
+            "parley_judge_key": SecretStr("marked"),
+        }
+    )
+    monkeypatch.setattr(judge, "settings", lambda: known)
+    asks = judge.configured(None, None)
+    assert asks
+    try:
+        async with asks:
+            assert await asks("It names the city.", "What city?", "Paris.") == Verdict(True, "Because.")
+            assert (await asks("It names the city.", "What city?", "Rome.")).holds is False
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+    first = FakeJudge.asked[0]
+    assert (first["path"], first["model"], first["key"], first["temperature"]) == (
+        "/v1/chat/completions", "wise", "Bearer marked", 0,
+    )  # fmt: skip
+    monkeypatch.setattr(judge, "settings", lambda: known.model_copy(update={"parley_judge_model": None}))
+    with pytest.raises(ConfigError, match="PARLEY_JUDGE_MODEL"):
+        judge.configured(None, None)
+    with pytest.raises(ConfigError, match="has no OpenAI API"):
+        judge.configured("llm-b", None)
 
 
 # Measures, two runs, limits.
