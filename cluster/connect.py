@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 from cluster.state import State
 from serve.settings import apply_ray_environment
@@ -20,3 +21,11 @@ def connect(run: State) -> None:
         return
     port = run.settings["ray"]["gcs_port"]
     ray.init(address=f"127.0.0.1:{port}", namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
+
+
+def disconnect() -> None:
+    """Let go of it again, before the cluster goes away; harmless where nothing is connected."""
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()

@@ -183,6 +183,8 @@ class Swap:
             ParleyError: The new model did not come up, or the turns cannot be read; all is as it was.
         """
         asked, begun = self._asked, False
+        if asked.gate.evaluation is not None and self._examine is None:
+            raise ConfigError("the gate asks for an evaluation, and nobody is here to make it: `parley swap` does")
         title = f"{asked.role}: {asked.old} to {asked.new.name}"
         try:
             if self._examine is not None:

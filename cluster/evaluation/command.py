@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster import console, state, status
 from cluster.bench.telling import say
-from cluster.connect import connect
+from cluster.connect import connect, disconnect
 from cluster.profile import Profile
 from cluster.state import State
 from serve import registry
@@ -60,7 +60,10 @@ def run(wish: Wish, as_json: bool) -> None:
     if wish.against:
         running.read(wish.against)
     with _cluster(wish) as up:
-        report = asyncio.run(evaluate(up, wish, loaded))
+        try:
+            report = asyncio.run(evaluate(up, wish, loaded))
+        finally:
+            disconnect()
     report["gate"] = limits.broken(kept, report) if kept else None
     folder = write(report, wish.out)
     if as_json:
@@ -217,6 +220,9 @@ def _cluster(wish: Wish) -> Generator[State]:
 def _parley(seconds: float, *arguments: Sequence[str] | str) -> None:
     # Its steps are told on stderr; its tables are not what this command prints.
     command = [sys.executable, "-m", "cluster.cli", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=seconds, check=False)  # noqa: S603  # our own
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=seconds, check=False)  # noqa: S603  # our own
+    except subprocess.TimeoutExpired:
+        raise ParleyError(f"`parley {arguments[0]}` took longer than {seconds:.0f} s") from None
     if done.returncode:
         raise ParleyError(f"`parley {arguments[0]}` failed")

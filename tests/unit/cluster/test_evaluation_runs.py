@@ -207,6 +207,20 @@ async def test_a_gate_holds_scores_against_each_other_and_a_least_one(three: Sui
         gate(tmp_path, "evaluation: {loss: 2}")
 
 
+async def test_an_evaluation_is_never_left_out_in_silence(tmp_path: Path) -> None:
+    now = profile.load("local")
+    other = now.model(now.routes.model("llm")).model_copy(update={"name": "llm-b"})
+    rules = gate(tmp_path, "evaluation: {suite: basic}")
+    asked = swap.ask(now, "llm", "llm-b", [other], 0.1, rules, False)
+
+    async def take(profile: Profile, why: str) -> None:
+        raise AssertionError("nothing is to be changed")
+
+    source: Any = None
+    with pytest.raises(ConfigError, match="asks for an evaluation"):
+        await swap.Swap(now, asked, take, source, print).run()
+
+
 @pytest.mark.parametrize("outcome", ["promote", "roll back"])
 async def test_the_new_model_is_evaluated_before_it_takes_a_call(outcome: Any) -> None:
     running_now = profile.load("local")
