@@ -106,7 +106,7 @@ def _why(one: Result) -> str:
     if one.status in ("error", "skipped"):
         return f": {one.seen.note}"
     wrong = [f"{check.what}{f' ({check.found})' if check.found else ''}" for check in one.checks if check.ok is False]
-    return f": not {'; not '.join(wrong)}" if wrong else ""
+    return f": missed {'; '.join(wrong)}" if wrong else ""
 
 
 def report(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
+import numpy as np
+
 from cluster.evaluation.checks import Seen
 from cluster.evaluation.suite import Case, Suite
 from cluster.evaluation.voicing import Spoken
@@ -19,6 +21,9 @@ from serve.config import Routes
 from serve.contracts import ChatRequest, RequestContext, Role, SpeechRequest, ToolCall, TranscribeRequest
 
 SECONDS = 60.0
+
+AROUND_SECONDS = 0.3
+"""Silence around an utterance, as a call has it: a recogniser misses a word that begins with the audio."""
 
 SEED = 7
 """Of models that can repeat themselves."""
@@ -80,12 +85,12 @@ class Straight:
                 return await self._speak(case.text)
 
     async def _hear(self, spoken: Spoken) -> Seen:
+        around = np.zeros(int(AROUND_SECONDS * RATE), np.int16)
+        samples = np.concatenate([around, spoken.samples, around])
         began = time.perf_counter()
-        heard = await self._models.transcribe(TranscribeRequest(spoken.samples.tobytes(), RATE), self._context)
+        heard = await self._models.transcribe(TranscribeRequest(samples.tobytes(), RATE), self._context)
         took = time.perf_counter() - began
-        return Seen(
-            heard=heard.text, real_time=took / (len(spoken.samples) / RATE), voice=spoken.voice, models=self._served
-        )
+        return Seen(heard=heard.text, real_time=took / (len(samples) / RATE), voice=spoken.voice, models=self._served)
 
     async def _answer(self, case: Case) -> Seen:
         assistant = self._assistants[case.assistant or next(iter(self._assistants))]

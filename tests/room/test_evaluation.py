@@ -43,7 +43,7 @@ CASES: list[dict[str, Any]] = [
             "tool": {"name": "opening_hours", "arguments": {}},
         },
     },
-    {"name": "faint", "say": "And then they went home.", "gain": 0.02, "expect": {"answered": False}},
+    {"name": "faint", "say": "And then they went home.", "gain": 0.004, "expect": {"answered": False}},
 ]
 TOOLS = {"opening_hours": {"description": "Say when the shop is open."}}
 
