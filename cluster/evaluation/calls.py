@@ -103,6 +103,7 @@ class Line:
 
     async def _send(self, robot: Robot, case: Case, told: asyncio.Queue[dict[str, Any]]) -> None:
         assert case.file
+        before = len(robot.sounds)
         with tempfile.TemporaryDirectory() as folder:
             path = self._folder / case.file.path if case.file.path else Path(folder) / case.file.name
             if case.file.text is not None:
@@ -114,6 +115,9 @@ class Line:
                 raise Unavailable("nobody said whether the file was read") from None
         if status.get("status") != "read":
             raise BadRequest("file", f"was not read: {status.get('code')}")
+        # The assistant says that it has read it, a moment after the page was told; where it has words for it.
+        with contextlib.suppress(Unavailable):
+            await robot.until(lambda: len(robot.sounds) > before, GREETING_SECONDS, "word of the file")
         await robot.quiet(QUIET_SECONDS, ANSWER_SECONDS)
 
     async def _question(self, robot: Robot, case: Case, spoken: Spoken) -> tuple[Seen, bool]:
