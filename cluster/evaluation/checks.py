@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jiwer
 
@@ -160,9 +160,10 @@ def skipped(case: Case, number: int, why: str) -> Result:
 def broken(case: Case, number: int, why: str, role: str | None) -> Result:
     """Return the result of a case that broke off: nothing of it is right."""
     due = role is None and case.expect.answered and case.expect.interrupted is not False
-    words = len(_words((case.references or ("",))[0])) if role != "llm" else 0
-    lost = {"errors": words, "words": words} if words and case.expect.answered else {}
-    return Result(case.name, number, "error", 0.0, **lost, due=due, said=case.text, seen=Seen(answered=False, note=why))
+    words = len(_words((case.references or ("",))[0])) if role != "llm" and case.expect.answered else 0
+    lost = words or None
+    seen = Seen(answered=False, note=why)
+    return Result(case.name, number, "error", 0.0, errors=lost, words=lost, due=due, said=case.text, seen=seen)
 
 
 def word_errors(references: Sequence[str], heard: str) -> tuple[int, int]:
@@ -179,7 +180,8 @@ def word_errors(references: Sequence[str], heard: str) -> tuple[int, int]:
 
 
 def _words(text: str) -> list[str]:
-    return _PLAIN(text)[0] if text.strip() else []
+    found: list[list[str]] = cast(Any, _PLAIN)(text) if text.strip() else [[]]
+    return found[0]
 
 
 def _checks(case: Case, seen: Seen, role: str | None, rate: float | None) -> Iterator[Check]:

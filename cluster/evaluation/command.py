@@ -132,10 +132,9 @@ def _note(report: dict[str, Any]) -> None:
         return
     path = home() / "evaluations" / "scores.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    scores: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError):
         scores = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        scores = []
     kept = [each for each in scores if (each["suite"], each["target"]) != (report["suite"], report["target"])]
     kept.append({"suite": report["suite"], "target": report["target"], "score": report["measures"]["score"]["value"]})
     new = path.with_suffix(".new")

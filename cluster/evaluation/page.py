@@ -20,8 +20,8 @@ def html(report: dict[str, Any]) -> str:
     source = (resources.files("cluster.evaluation") / "report.html.j2").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     tiles = [_tile(each, report["measures"][each.name]) for each in MEASURES if each.name in report["measures"]]
-    against = report.get("against")
-    changes = [_change(each, against["measures"][each.name]) for each in MEASURES if _has(against, each)]
+    compared: dict[str, Any] = (report["against"] or {}).get("measures", {})
+    changes = [_change(each, compared[each.name]) for each in MEASURES if each.name in compared]
     minutes, seconds = divmod(round(report["seconds"]), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     return template.render(r=report, tiles=tiles, changes=changes, took=took)
@@ -29,14 +29,14 @@ def html(report: dict[str, Any]) -> str:
 
 def show(report: dict[str, Any], out: Console) -> None:
     """Print a report."""
-    table = _table("measure", "value", "95%", "cases", *(["before", "verdict"] if report.get("against") else []))
+    table = _table("measure", "value", "95%", "cases", *(["before", "verdict"] if report["against"] else []))
     for each in MEASURES:
         if each.name not in report["measures"]:
             continue
         found = report["measures"][each.name]
         row = [each.title, each.shown(found["value"]), _range(each, found), str(found["cases"])]
-        if _has(report.get("against"), each):
-            change = report["against"]["measures"][each.name]
+        compared: dict[str, Any] = (report["against"] or {}).get("measures", {})
+        if change := compared.get(each.name):
             row += [each.shown(change["old"]), change["verdict"]]
         table.add_row(*row)
     out.print()
@@ -49,16 +49,12 @@ def show(report: dict[str, Any], out: Console) -> None:
         if counts[status]:
             line.append(f"{_MARKS[status][0]} {counts[status]} {name}  ", style=_MARKS[status][1])
     out.print(line)
-    if against := report.get("against"):
+    if against := report["against"]:
         for title, names in (("better", against["better"]), ("worse", against["worse"])):
             if names:
                 out.print(f"{title:<7}{', '.join(names)}", markup=False)
     for line in report["gate"] or ():
         out.print(Text(f"gate   {line}", style="red"))
-
-
-def _has(against: dict[str, Any] | None, measure: Measure) -> bool:
-    return bool(against) and measure.name in (against or {})["measures"]
 
 
 def _table(*names: str) -> Table:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Straight:
                 return "" if case.references and case.expect.answered else "nobody knows the right words"
             case "tts":
                 return "" if case.text else "there is no text to say"
-            case "llm":
+            case _:
                 expect = case.expect
                 if not (case.text or case.references):
                     return "nobody knows the words that are said"
@@ -81,7 +81,7 @@ class Straight:
                 return await self._hear(spoken)
             case "llm":
                 return await self._answer(case)
-            case "tts":
+            case _:
                 return await self._speak(case.text)
 
     async def _hear(self, spoken: Spoken) -> Seen:
@@ -145,7 +145,7 @@ def _message(role: str, text: str) -> dict[str, Any]:
 
 def _arguments(call: ToolCall) -> dict[str, Any] | None:
     try:
-        found = json.loads(call.arguments or "{}")
+        found: Any = json.loads(call.arguments or "{}")
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
