@@ -148,13 +148,13 @@ def result(case: Case, number: int, seen: Seen, role: str | None) -> Result:
         case.name, number, status, score, checks, errors, words,
         due=role is None and case.expect.answered and case.expect.interrupted is not False,
         goes_on=None if case.expect.interrupted is None else not case.expect.interrupted,
-        said=case.text, seen=seen,
+        said=" … ".join((*case.before, case.text)), seen=seen,
     )  # fmt: skip
 
 
 def skipped(case: Case, number: int, why: str) -> Result:
     """Return the result of a case that cannot be tried here."""
-    return Result(case.name, number, "skipped", said=case.text, seen=Seen(note=why))
+    return Result(case.name, number, "skipped", said=" … ".join((*case.before, case.text)), seen=Seen(note=why))
 
 
 def broken(case: Case, number: int, why: str, role: str | None) -> Result:
@@ -163,7 +163,17 @@ def broken(case: Case, number: int, why: str, role: str | None) -> Result:
     words = len(_words((case.references or ("",))[0])) if role != "llm" and case.expect.answered else 0
     lost = words or None
     seen = Seen(answered=False, note=why)
-    return Result(case.name, number, "error", 0.0, errors=lost, words=lost, due=due, said=case.text, seen=seen)
+    return Result(
+        case.name,
+        number,
+        "error",
+        0.0,
+        errors=lost,
+        words=lost,
+        due=due,
+        said=" … ".join((*case.before, case.text)),
+        seen=seen,
+    )
 
 
 def word_errors(references: Sequence[str], heard: str) -> tuple[int, int]:
