@@ -20,7 +20,7 @@ def html(report: dict[str, Any]) -> str:
     source = (resources.files("cluster.evaluation") / "report.html.j2").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     tiles = [_tile(each, report["measures"][each.name]) for each in MEASURES if each.name in report["measures"]]
-    compared: dict[str, Any] = (report["against"] or {}).get("measures", {})
+    compared: dict[str, Any] = report["against"]["measures"] if report["against"] else {}
     changes = [_change(each, compared[each.name]) for each in MEASURES if each.name in compared]
     minutes, seconds = divmod(round(report["seconds"]), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
@@ -35,7 +35,7 @@ def show(report: dict[str, Any], out: Console) -> None:
             continue
         found = report["measures"][each.name]
         row = [each.title, each.shown(found["value"]), _range(each, found), str(found["cases"])]
-        compared: dict[str, Any] = (report["against"] or {}).get("measures", {})
+        compared: dict[str, Any] = report["against"]["measures"] if report["against"] else {}
         if change := compared.get(each.name):
             row += [each.shown(change["old"]), change["verdict"]]
         table.add_row(*row)
