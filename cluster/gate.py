@@ -37,7 +37,7 @@ class Evaluation(Strict):
 
     suite: str = "basic"
     min_score: float | None = Field(default=None, ge=0, le=1, description="Share of what is expected")
-    loss: float | None = Field(default=0.05, ge=0, le=1, description="Points, as a share of what is expected")
+    loss: float | None = Field(default=0.1, ge=0, le=1, description="Points, as a share of what is expected")
     rounds: int = Field(default=1, ge=1, le=20)
 
 

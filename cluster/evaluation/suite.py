@@ -123,9 +123,12 @@ class Case(Strict):
     say: Texts = ()
     pauses: tuple[float, ...] = Field(default=(), description="Seconds between the parts of `say`")
     audio: str | None = Field(default=None, description="A recording beside the suite, instead of `say`")
+    sound: Sound | None = Field(default=None, description="A noise, instead of `say`: nobody speaks")
     voice: str | None = Field(default=None, pattern=r"^(flite|espeak):[A-Za-z0-9+_-]{1,40}$")
     speed: float = Field(default=1.0, gt=0.5, lt=2)
-    gain: float = Field(default=1.0, gt=0, le=1, description="Of the voice; below 1: from further away")
+    gain: float = Field(
+        default=1.0, gt=0, le=1, description="Of the voice, or a sound's peak; below 1: from further away"
+    )
     noise: Noise | None = None
     over: Over | None = None
     file: File | None = None
@@ -136,8 +139,10 @@ class Case(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Case:
-        if (not self.say) == (self.audio is None):
-            raise ValueError("set one of `say` and `audio`")
+        if sum((bool(self.say), self.audio is not None, self.sound is not None)) != 1:
+            raise ValueError("set one of `say`, `audio` and `sound`")
+        if self.sound is not None and self.expect.answered:
+            raise ValueError("`sound` goes with expect.answered: false; nobody says anything")
         if self.say and len(self.pauses) != len(self.say) - 1:
             raise ValueError(f"pauses: {len(self.say)} parts have {len(self.say) - 1} pauses between them")
         if (self.over is None) != (self.expect.interrupted is None):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from cluster import intervals, status
-from cluster.connect import connect
+from cluster.connect import connect, disconnect
 from cluster.evaluation import measures, running, suite
 from cluster.evaluation.checks import Result
 from cluster.gate import Finding, Gate, Judgement
@@ -46,11 +46,15 @@ async def examine(asked: Asked, profile: Profile, say: Callable[[str], None]) ->
     from cluster.evaluation.straight import Straight
 
     found: list[list[Result]] = []
-    for model in (asked.old, asked.new.name):
-        straight = Straight(profile.routes, model, asked.role, loaded, profile.agent.everybody())
-        target = running.Target(model, asked.role, straight, straight.unfit)
-        say(f"{loaded.name}: {len(loaded.cases)} cases straight at {model}")
-        found.append(await running.run(loaded, target, lambda _: None, rounds=rules.rounds))
+    try:
+        for model in (asked.old, asked.new.name):
+            straight = Straight(profile.routes, model, asked.role, loaded, profile.agent.everybody())
+            target = running.Target(model, asked.role, straight, straight.unfit)
+            say(f"{loaded.name}: {len(loaded.cases)} cases straight at {model}")
+            found.append(await running.run(loaded, target, lambda _: None, rounds=rules.rounds))
+    finally:
+        # While this loop runs: a handle that outlives it complains, and the swap goes on for an hour.
+        await asyncio.to_thread(disconnect)
     return judge(asked.gate, *found)
 
 

@@ -96,10 +96,13 @@ class Booth:
             EngineMissing: Its voice is not here.
             ConfigError: Its voice or recording cannot be used; names the case and the field.
         """
-        voice = "" if case.audio and not case.before and not (case.over and case.over.say) else case.voice
+        silent = not case.say and not case.before and not (case.over and case.over.say)
+        voice = "" if silent else case.voice
         voice = await self.voice() if voice is None else voice
         try:
-            if case.audio:
+            if case.sound:
+                said = sounds.noise(case.sound, level=1.0, seed=self._seed + number)
+            elif case.audio:
                 said = read_wav(folder / case.audio).samples
             else:
                 said = joined([await self.say(part, voice, case.speed) for part in case.say], case.pauses)
@@ -115,7 +118,7 @@ class Booth:
         said = (said * case.gain).astype(np.int16)
         if case.noise:
             said = noisy(said, case.noise, self._seed + number)
-        return Spoken(said, "" if case.audio else voice, over, tuple(before))
+        return Spoken(said, voice if case.say else "", over, tuple(before))
 
     async def say(self, text: str, voice: str, speed: float) -> Samples:
         """Return a text as a voice says it, without the silence around it."""

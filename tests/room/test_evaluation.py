@@ -43,7 +43,7 @@ CASES: list[dict[str, Any]] = [
             "tool": {"name": "opening_hours", "arguments": {}},
         },
     },
-    {"name": "faint", "say": "And then they went home.", "gain": 0.004, "expect": {"answered": False}},
+    {"name": "cough", "sound": "cough", "gain": 0.5, "expect": {"answered": False}},
 ]
 TOOLS = {"opening_hours": {"description": "Say when the shop is open."}}
 
@@ -104,8 +104,8 @@ async def test_cases_are_tried_straight_at_a_model(clerk: Parley, tmp_path: Path
         await asyncio.to_thread(ray.shutdown)
     llm, stt, tts = reports.values()
     states = {each["case"]: each["status"] for each in llm["results"]}
-    assert states == {"noisy": "passed", "tool": "skipped", "faint": "skipped"}, llm
+    assert states == {"noisy": "passed", "tool": "skipped", "cough": "skipped"}, llm
     assert stt["measures"]["word_error_rate"]["cases"] == 2
     assert stt["measures"]["real_time"]["value"] > 0
-    assert tts["measures"]["first_ms"]["cases"] == 3
+    assert tts["measures"]["first_ms"]["cases"] == 2
     assert tts["measures"]["word_error_rate"]["value"] < 0.8

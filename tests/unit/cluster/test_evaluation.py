@@ -55,7 +55,8 @@ def test_the_suite_that_comes_along_is_right_and_of_the_promised_size() -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"name": "a"}, "case a: set one of `say` and `audio`"),
+        ({"name": "a"}, "case a: set one of `say`, `audio` and `sound`"),
+        ({"name": "a", "sound": "cough"}, "case a: `sound` goes with expect.answered: false"),
         ({"name": "a", "say": ["x", "y"]}, "case a: pauses: 2 parts have 1 pauses between them"),
         ({"name": "a", "say": "x", "noise": {"snr": "loud"}}, "case a: noise.snr: "),
         ({"name": "a", "say": "x", "expect": {"anser": {}}}, "case a: expect.anser: unknown key"),

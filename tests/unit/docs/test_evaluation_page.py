@@ -24,7 +24,7 @@ def test_the_yaml_of_the_page_is_taken() -> None:
     case: dict[str, Any] = Suite.model_validate(suite).cases[0].model_dump(exclude_unset=True)
     Limits.model_validate(limits)
     assert Gate.model_validate(gate).evaluation
-    assert set(Case.model_fields) - set(case) == {"audio"}
+    assert set(Case.model_fields) - set(case) == {"audio", "sound"}
     assert set(Expect.model_fields) == set(case["expect"])
     assert set(Heard.model_fields) == set(case["expect"]["heard"])
     assert set(Answer.model_fields) == set(case["expect"]["answer"])
