@@ -22,7 +22,7 @@ def connect(run: State) -> None:
     import ray.serve  # it sets its logger's level when it is imported
 
     # It tells of its handles' own connections, which says nothing to whoever reads a command's figures.
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logging.getLogger(ray.serve.__name__).setLevel(logging.WARNING)
     port = run.settings["ray"]["gcs_port"]
     ray.init(address=f"127.0.0.1:{port}", namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
 
