@@ -97,7 +97,7 @@ async def test_too_many_requests_are_sent_again_when_the_provider_says(name: str
 
 @pytest.mark.parametrize("name", list(HOSTS))
 async def test_silence_is_waited_for_and_no_longer(name: str, provider: FakeProvider) -> None:
-    async with loaded(name, provider, timeouts={"first": 1.0}) as engine:
+    async with loaded(name, provider, timeouts={"first": 1.5}) as engine:
         await ask(engine)
         provider.modes = ["silent"]
         with pytest.raises(ProviderDown):
